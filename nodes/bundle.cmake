@@ -1,0 +1,1 @@
+# Files that a node serves without reading them at run time.

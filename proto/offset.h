@@ -1,0 +1,29 @@
+/* A client's offset: how far it has come in each origin's numbers, as one short string. Pure functions. See offset.md. */
+#ifndef STARLING_OFFSET_H
+#define STARLING_OFFSET_H
+
+#include "limits.h"
+#include "span.h"
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct offset_entry {
+    uint32_t origin; /* the 24-bit tag that an origin's ids start with */
+    uint64_t seq;    /* the newest number of that origin which the client has */
+};
+
+/* Entries in ascending order of origin, none twice. */
+struct offset {
+    unsigned n;
+    struct offset_entry entry[LIMIT_OFFSET_ORIGINS];
+};
+
+/* Text of an offset, JSON-safe without escapes: its length, or ERR_LIMIT when cap is too small. */
+ssize_t offset_encode(const struct offset *o, char *dst, size_t cap);
+
+/* 0, or ERR_OFFSET for any text that offset_encode() did not write (a checksum tells an application's own
+ * trailing string from an offset). */
+int offset_decode(struct span text, struct offset *o);
+
+#endif
