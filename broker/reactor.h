@@ -49,6 +49,7 @@ struct reactor_task {
     struct reactor_task *next;
     void (*run)(struct reactor_task *task);
     bool queued;
+    struct reactor_task **link; /* what points to it in its queue */
 };
 
 /* Harmless when the task is queued already. */
