@@ -38,7 +38,7 @@ struct eio_payload {
 };
 
 void eio_payload_init(struct eio_payload *it, struct span body);
-/* 1: *packet is filled; 0: end; ERR_EIO_PACKET or ERR_LIMIT: the payload is bad from here on. */
+/* 1: *packet is filled; 0: end; ERR_EIO_PACKET or ERR_LIMIT, each time again: bad from here on. */
 int eio_payload_next(struct eio_payload *it, struct eio_packet *packet);
 
 struct eio_handshake {
@@ -52,7 +52,7 @@ struct eio_handshake {
 #define EIO_HANDSHAKE_MAX 192
 size_t eio_encode_handshake(char *dst, const struct eio_handshake *h);
 
-/* The query of a request, values percent-decoded, the last of each name winning. */
+/* The query of a request (without '?'), values percent-decoded, the last of each name winning. */
 enum eio_transport { EIO_TRANSPORT_UNKNOWN, EIO_POLLING, EIO_WEBSOCKET };
 
 struct eio_query {
@@ -61,7 +61,7 @@ struct eio_query {
     bool base64;             /* b64 given and not empty */
     bool recovery_off;       /* recovery=0 */
     uint8_t sid_n;           /* 0: no sid */
-    char sid[EIO_SID_CHARS]; /* a sid of another length cannot exist: sid_n is then EIO_SID_CHARS + 1 */
+    char sid[EIO_SID_CHARS]; /* one that cannot exist (length, alphabet) has sid_n == EIO_SID_CHARS + 1 */
 };
 
 void eio_query_parse(struct eio_query *q, struct span query);
@@ -84,18 +84,19 @@ enum eio_reject {
 
 /* What the rules of spec section 2 look at, beside the query. */
 struct eio_request {
-    bool get;               /* the method is GET */
-    bool upgrade;           /* a WebSocket upgrade */
-    struct span origin;     /* the Origin header, n == 0 when absent */
+    bool get;           /* the method is GET */
+    bool upgrade;       /* a WebSocket upgrade */
+    struct span origin; /* the Origin header, n == 0 when absent */
     bool polling_enabled, websocket_enabled;
-    bool sid_known;                        /* the query's sid names a living session */
-    enum eio_transport session_transport;  /* and this is its transport */
+    bool sid_known;                       /* the query's sid names a living session */
+    enum eio_transport session_transport; /* and this is its transport */
 };
 
-/* The first rule that is broken, in the order of the reference, or EIO_ACCEPT. */
+/* The first rule that is broken, in the order of the reference, or EIO_ACCEPT. The application's veto
+ * (FORBIDDEN) and, for a sid, the method are the caller's. */
 enum eio_reject eio_check_request(const struct eio_query *q, const struct eio_request *r);
 
-/* {"code":…,"message":"…"}; *status receives the HTTP status. A static text. */
+/* {"code":…,"message":"…"}; *status receives the HTTP status. A static text. Not for EIO_ACCEPT. */
 struct span eio_reject_body(enum eio_reject reject, int *status);
 /* The plain message, as an upgrade that fails is answered. */
 struct span eio_reject_text(enum eio_reject reject);

@@ -1,4 +1,5 @@
-/* A client's offset: how far it has come in each origin's numbers, as one short string. Pure functions. See offset.md. */
+/* A client's offset: how far it has come in each origin's numbers, as one short string. Pure functions. See
+ * offset.md. */
 #ifndef STARLING_OFFSET_H
 #define STARLING_OFFSET_H
 
@@ -19,7 +20,8 @@ struct offset {
     struct offset_entry entry[LIMIT_OFFSET_ORIGINS];
 };
 
-/* Text of an offset, JSON-safe without escapes: its length, or ERR_LIMIT when cap is too small. */
+/* Text of an offset, JSON-safe without escapes: its length, or ERR_LIMIT when it needs more than cap or than
+ * LIMIT_OFFSET_BYTES. */
 ssize_t offset_encode(const struct offset *o, char *dst, size_t cap);
 
 /* 0, or ERR_OFFSET for any text that offset_encode() did not write (a checksum tells an application's own

@@ -17,22 +17,23 @@ enum sio_type {
     SIO_BINARY_ACK,
 };
 
-/* A decoded packet; all spans point into the text that was decoded. */
+/* A decoded packet; all spans point into the text that was decoded (the "/" of nsp aside). */
 struct sio_packet {
     enum sio_type type;
     unsigned attachments; /* binary messages that follow; 0 for the plain types */
     struct span nsp;      /* "/" when the packet names none */
     bool has_id;
     uint64_t id;
-    struct span payload; /* the JSON text, checked; n == 0 when absent */
-    struct span event;   /* EVENT: the first item, raw JSON (string or number); n == 0 when there is no payload */
-    struct span args;    /* EVENT: the items after it, ACK: all items; without the brackets, "" when none */
+    struct span payload; /* the JSON text, checked, no blanks around it; n == 0 when absent */
+    struct span
+        event; /* EVENT: the first item, raw JSON (string or number); n == 0 when there is no payload */
+    struct span args; /* EVENT: the items after it, ACK: all items; without the brackets, "" when none */
 };
 
-/* Decodes and checks one packet by every rule of the reference's decoder: reserved event names, payload types,
- * attachment counts, placeholders against the count. The JSON is checked to LIMIT_JSON_DEPTH.
- * 0 or ERR_SIO_PACKET, ERR_SIO_PAYLOAD, ERR_SIO_RESERVED, ERR_SIO_ATTACHMENTS, ERR_SIO_PLACEHOLDER, ERR_JSON,
- * ERR_JSON_DEPTH. */
+/* Decodes and checks one packet by every rule of the reference's decoder: reserved event names, payload
+ * types, attachment counts, placeholders against the count. The JSON is checked to LIMIT_JSON_DEPTH. 0 or
+ * ERR_SIO_PACKET, ERR_SIO_PAYLOAD, ERR_SIO_RESERVED, ERR_SIO_ATTACHMENTS, ERR_SIO_PLACEHOLDER, ERR_JSON,
+ * ERR_JSON_DEPTH, ERR_LIMIT (namespace). The text must be valid UTF-8. */
 int sio_decode(struct span text, struct sio_packet *packet);
 
 /* Everything of a packet before its JSON, with the Engine.IO message digit '4' in front:
