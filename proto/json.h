@@ -12,6 +12,7 @@
 enum json_type { JSON_NONE, JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
 /* The whole text is exactly one value (blanks around it allowed): 0, ERR_JSON or ERR_JSON_DEPTH.
+ * max_depth counts open brackets (0: no array or object) and is at most LIMIT_JSON_DEPTH.
  * The text must be valid UTF-8 already; bytes above 0x7f pass inside strings only. */
 int json_check(struct span text, unsigned max_depth);
 
@@ -19,7 +20,8 @@ int json_check(struct span text, unsigned max_depth);
 
 enum json_type json_type(struct span value);
 
-/* A walk over the items of an array or the members of an object. */
+/* A walk over the items of an array or the members of an object. One may also be set by hand over the text between
+ * the brackets. */
 struct json_cursor {
     const char *p, *end;
 };

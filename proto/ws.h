@@ -22,6 +22,7 @@ enum ws_status {
     WS_STATUS_NONE = 1005, /* a close frame without a code; never sent */
     WS_STATUS_UTF8 = 1007,
     WS_STATUS_TOO_BIG = 1009,
+    WS_STATUS_INTERNAL = 1011, /* out of memory */
 };
 
 #define WS_HEAD_MAX 10 /* of a frame that a server sends */
@@ -32,7 +33,8 @@ size_t ws_encode_head(uint8_t dst[WS_HEAD_MAX], enum ws_opcode opcode, bool fin,
 /* Reads the head of a complete, unmasked frame that ws_encode_head() wrote: the head's length, and the payload's. */
 size_t ws_own_head(const uint8_t *p, enum ws_opcode *opcode, size_t *payload_bytes);
 
-/* One message or control frame. data lives until the next call on the same reader. */
+/* One message or control frame. data is never NULL and lives until the next call on the same reader (that call
+ * frees it when the reader held it, so call until the answer is 0). */
 struct ws_event {
     enum ws_opcode opcode; /* TEXT, BINARY, CLOSE, PING or PONG */
     const uint8_t *data;
@@ -64,7 +66,7 @@ void ws_reader_deinit(struct ws_reader *r);
 
 /* Takes bytes from *p (unmasked in place), moves *p and *n past what it used.
  * 1: *event is filled, call again with the rest; 0: all bytes used, more needed;
- * ERR_WS_PROTOCOL, ERR_WS_UTF8, ERR_WS_TOO_BIG, ERR_MEMORY: close with ws_close_status() and stop reading.
+ * ERR_WS_PROTOCOL, ERR_WS_UTF8, ERR_WS_TOO_BIG, ERR_MEMORY: close with ws_close_status() and stop reading; all memory has been freed.
  * A message that lies complete in the input is not copied. */
 int ws_reader_next(struct ws_reader *r, uint8_t **p, size_t *n, struct ws_event *event);
 
