@@ -11,7 +11,7 @@
 #include "outq.h"
 #include "reactor.h"
 #include "ws.h"
-#include <uthash.h>
+#include "table.h"
 
 enum close_reason {
 #define X(name, text, metric) CLOSE_##name,

@@ -69,7 +69,7 @@ static int decode_id(const char **p, const char *end, struct sio_packet *packet)
     return 0;
 }
 
-static bool is_reserved(struct span name)
+bool sio_reserved(struct span name)
 {
     static const char *const reserved[] = {
         "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener",
@@ -97,7 +97,7 @@ static int split_event(struct sio_packet *packet)
     enum json_type type = json_type(packet->event);
     if (type != JSON_STRING && type != JSON_NUMBER)
         return ERR_SIO_PAYLOAD;
-    if (type == JSON_STRING && is_reserved(packet->event))
+    if (type == JSON_STRING && sio_reserved(packet->event))
         return ERR_SIO_RESERVED;
     return 0;
 }

@@ -25,9 +25,8 @@ struct sio_packet {
     bool has_id;
     uint64_t id;
     struct span payload; /* the JSON text, checked, no blanks around it; n == 0 when absent */
-    struct span
-        event; /* EVENT: the first item, raw JSON (string or number); n == 0 when there is no payload */
-    struct span args; /* EVENT: the items after it, ACK: all items; without the brackets, "" when none */
+    struct span event;   /* EVENT: the first item, a raw JSON string or number; n == 0 without payload */
+    struct span args;    /* EVENT: the items after it, ACK: all items; without the brackets, "" when none */
 };
 
 /* Decodes and checks one packet by every rule of the reference's decoder: reserved event names, payload
@@ -35,6 +34,9 @@ struct sio_packet {
  * ERR_SIO_PACKET, ERR_SIO_PAYLOAD, ERR_SIO_RESERVED, ERR_SIO_ATTACHMENTS, ERR_SIO_PLACEHOLDER, ERR_JSON,
  * ERR_JSON_DEPTH, ERR_LIMIT (namespace). The text must be valid UTF-8. */
 int sio_decode(struct span text, struct sio_packet *packet);
+
+/* Is this raw JSON string an event name that the protocol keeps for itself? */
+bool sio_reserved(struct span name);
 
 /* Everything of a packet before its JSON, with the Engine.IO message digit '4' in front:
  * 4<type>[<attachments>-][<namespace>,][<id>]. Returns its length; needs SIO_HEAD_MAX(nsp.n) bytes. */

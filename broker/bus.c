@@ -1,0 +1,293 @@
+#include "bus.h"
+#include "client.h"
+#include "err.h"
+#include "json.h"
+#include "limits.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+/* An answer that says why not; error is a literal without anything to escape. */
+static void answer_error(struct socket *s, const struct sio_packet *packet, const char *error)
+{
+    char text[256];
+    if (!packet->has_id)
+        return;
+    int n = snprintf(text, sizeof(text), "{\"ok\":false,\"error\":\"%s\"}", error);
+    socket_ack(s, packet->id, (struct span){text, (size_t)n}, NULL, 0);
+}
+
+/* ---- reading ---- */
+
+static const char *name_list_add(struct name_list *list, struct span value)
+{
+    if (list->n == LIMIT_ROOMS_PER_CALL)
+        return "too many rooms in one call";
+    char *at = list->text + (size_t)list->n * LIMIT_ROOM_BYTES;
+    ssize_t n = json_string(value, at, LIMIT_ROOM_BYTES);
+    if (n == ERR_LIMIT)
+        return "a room's name is too long";
+    if (n <= 0)
+        return "a room is a string that is not empty";
+    list->name[list->n++] = (struct span){at, (size_t)n};
+    return NULL;
+}
+
+const char *name_list_read(struct name_list *list, struct span value)
+{
+    list->n = 0;
+    if (value.n == 0)
+        return NULL;
+    if (json_type(value) != JSON_ARRAY)
+        return name_list_add(list, value);
+    struct json_cursor c = json_open(value);
+    struct span item;
+    while (json_item(&c, &item)) {
+        const char *wrong = name_list_add(list, item);
+        if (wrong)
+            return wrong;
+    }
+    return NULL;
+}
+
+/* The inside of an array's brackets; blanks around it do no harm. */
+static struct span inside(struct span array)
+{
+    struct json_cursor c = json_open(array);
+    struct span item, all = {array.p, 0};
+    if (json_item(&c, &item)) {
+        all.p = item.p;
+        do
+            all.n = (size_t)(item.p + item.n - all.p);
+        while (json_item(&c, &item));
+    }
+    return all;
+}
+
+const char *emit_request_read(struct emit_request *r, struct span object)
+{
+    struct span args = {NULL, 0}, to = {NULL, 0}, except = {NULL, 0}, key, value;
+    struct json_cursor c = json_open(object);
+    memset(&r->emit, 0, sizeof(r->emit));
+    r->echo = false;
+    if (json_type(object) != JSON_OBJECT)
+        return "an emit is an object";
+    while (json_member(&c, &key, &value)) {
+        if (span_eq(key, SPAN("\"event\"")))
+            r->emit.event = value;
+        else if (span_eq(key, SPAN("\"args\"")))
+            args = value;
+        else if (span_eq(key, SPAN("\"to\"")))
+            to = value;
+        else if (span_eq(key, SPAN("\"except\"")))
+            except = value;
+        else if (span_eq(key, SPAN("\"volatile\"")))
+            r->emit.is_volatile = json_is_true(value);
+        else if (span_eq(key, SPAN("\"echo\"")))
+            r->echo = json_is_true(value);
+    }
+    if (json_type(r->emit.event) != JSON_STRING)
+        return "event is missing or not a string";
+    if (r->emit.event.n > LIMIT_EVENT_NAME_BYTES + 2)
+        return "event is too long";
+    if (sio_reserved(r->emit.event))
+        return "event is a reserved name";
+    if (args.n && json_type(args) != JSON_ARRAY)
+        return "args is not an array";
+    const char *wrong = name_list_read(&r->to, to);
+    if (!wrong)
+        wrong = name_list_read(&r->except, except);
+    if (wrong)
+        return wrong;
+    /* An empty list of targets is nobody; only its absence is everybody. */
+    if (to.n && r->to.n == 0)
+        return "to names no room";
+    r->emit.args = inside(args);
+    r->emit.to = r->to.name;
+    r->emit.n_to = r->to.n;
+    r->emit.except = r->except.name;
+    r->emit.n_except = r->except.n;
+    return NULL;
+}
+
+/* ---- commands ---- */
+
+static struct span first_arg(const struct sio_packet *packet)
+{
+    /* args holds bare items: the first one ends where the cursor says. */
+    struct json_cursor c = {packet->args.p, packet->args.p + packet->args.n};
+    struct span item = {NULL, 0};
+    if (packet->args.n)
+        json_item(&c, &item);
+    return item;
+}
+
+/* {"ok":true,"rooms":[…]} with the rooms the socket is in now, its own not among them. */
+static void answer_rooms(struct socket *s, const struct sio_packet *packet)
+{
+    size_t cap = 32;
+    if (!packet->has_id)
+        return;
+    for (uint32_t i = 0; i < s->n_places; i++)
+        cap += JSON_QUOTED_MAX(s->places[i].room->name_n) + 1;
+    char *text = malloc(cap);
+    if (!text) {
+        answer_error(s, packet, err_text(ERR_MEMORY));
+        return;
+    }
+    char *p = stpcpy(text, "{\"ok\":true,\"rooms\":[");
+    const char *begin = p;
+    for (uint32_t i = 0; i < s->n_places; i++) {
+        const struct room *room = s->places[i].room;
+        if (room == s->nsp->all)
+            continue;
+        if (p != begin)
+            *p++ = ',';
+        p += json_quote(p, (struct span){room->name, room->name_n});
+    }
+    p = stpcpy(p, "]}");
+    socket_ack(s, packet->id, (struct span){text, (size_t)(p - text)}, NULL, 0);
+    free(text);
+}
+
+static const char *join_all(struct socket *s, const struct name_list *rooms)
+{
+    for (unsigned i = 0; i < rooms->n; i++) {
+        int err = room_join(s, rooms->name[i]);
+        if (err == ERR_LIMIT)
+            return "too many rooms";
+        if (err)
+            return err_text(err);
+    }
+    return NULL;
+}
+
+static void on_join(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
+{
+    static struct name_list rooms; /* large; the reactor's thread only */
+    (void)attachments;
+    const char *wrong = name_list_read(&rooms, first_arg(packet));
+    if (!wrong && rooms.n == 0)
+        wrong = "bus:join takes a room or an array of rooms";
+    if (!wrong)
+        wrong = join_all(s, &rooms);
+    if (wrong)
+        answer_error(s, packet, wrong);
+    else
+        answer_rooms(s, packet);
+}
+
+static void on_leave(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
+{
+    static struct name_list rooms;
+    (void)attachments;
+    const char *wrong = name_list_read(&rooms, first_arg(packet));
+    if (!wrong && rooms.n == 0)
+        wrong = "bus:leave takes a room or an array of rooms";
+    if (wrong) {
+        answer_error(s, packet, wrong);
+        return;
+    }
+    for (unsigned i = 0; i < rooms.n; i++)
+        room_leave(s, rooms.name[i]);
+    answer_rooms(s, packet);
+}
+
+static void on_emit(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
+{
+    static struct emit_request r;
+    struct hub *h = s->nsp->hub;
+    const char *wrong = emit_request_read(&r, first_arg(packet));
+    if (wrong) {
+        answer_error(s, packet, wrong);
+        return;
+    }
+    r.emit.nsp = nsp_name(s->nsp);
+    r.emit.attachments = attachments;
+    r.emit.n_attachments = packet->attachments;
+    r.emit.skip = r.echo ? NULL : s;
+    uint64_t seq;
+    int err = hub_emit(h, &r.emit, &seq);
+    if (err) {
+        answer_error(s, packet, err_text(err));
+        return;
+    }
+    if (!packet->has_id)
+        return;
+    char text[192];
+    int n = snprintf(text, sizeof(text), "{\"ok\":true,\"id\":\"%s:%llu\"}", h->options.origin,
+                     (unsigned long long)seq);
+    socket_ack(s, packet->id, (struct span){text, (size_t)n}, NULL, 0);
+}
+
+static char *put_member(char *p, const struct socket *s)
+{
+    p = stpcpy(p, "{\"sid\":\"");
+    p = mempcpy(p, s->sid, ID_CHARS);
+    return stpcpy(p, "\",\"user\":null}");
+}
+
+static void on_who(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
+{
+    static struct name_list rooms;
+    enum { MEMBER_TEXT = ID_CHARS + 32 };
+    (void)attachments;
+    const char *wrong = name_list_read(&rooms, first_arg(packet));
+    if (wrong || rooms.n != 1) {
+        answer_error(s, packet, wrong ? wrong : "bus:who takes a room");
+        return;
+    }
+    if (!packet->has_id)
+        return;
+    const struct room *room = room_find(s->nsp, rooms.name[0]);
+    const struct socket *own = nsp_find(s->nsp, rooms.name[0]);
+    /* Somebody may have joined another's own room: that one then counts among its members once. */
+    if (own && room && room_has(room, own))
+        own = NULL;
+    size_t count = (room ? room_count(room) : 0) + (own != NULL);
+    size_t listed = count < LIMIT_WHO_MEMBERS ? count : LIMIT_WHO_MEMBERS;
+    char *text = malloc(64 + listed * MEMBER_TEXT);
+    if (!text) {
+        answer_error(s, packet, err_text(ERR_MEMORY));
+        return;
+    }
+    char *p = text + sprintf(text, "{\"ok\":true,\"count\":%zu,\"members\":[", count);
+    const char *begin = p;
+    if (own) {
+        p = put_member(p, own);
+        listed--;
+    }
+    for (uint32_t i = 0; room && listed > 0 && i < room->n; i++) {
+        if (!room->members[i].socket)
+            continue;
+        if (p != begin)
+            *p++ = ',';
+        p = put_member(p, room->members[i].socket);
+        listed--;
+    }
+    p = stpcpy(p, "]}");
+    socket_ack(s, packet->id, (struct span){text, (size_t)(p - text)}, NULL, 0);
+    free(text);
+}
+
+bool bus_command(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
+{
+    static const struct {
+        struct span name;
+        void (*run)(struct socket *s, const struct sio_packet *packet, const struct span *attachments);
+    } commands[] = {
+        {SPAN("\"bus:emit\""), on_emit},
+        {SPAN("\"bus:join\""), on_join},
+        {SPAN("\"bus:leave\""), on_leave},
+        {SPAN("\"bus:who\""), on_who},
+    };
+    if (packet->event.n < 5 || memcmp(packet->event.p, "\"bus:", 5) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (span_eq(packet->event, commands[i].name)) {
+            commands[i].run(s, packet, attachments);
+            return true;
+        }
+    }
+    answer_error(s, packet, "the bus knows no such event");
+    return true;
+}

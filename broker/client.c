@@ -1,0 +1,306 @@
+/* What a packet does, by the state of its namespace on this connection (spec 8.4):
+ *
+ *   packet             namespace joined          not joined
+ *   CONNECT            protocol error            accept, or CONNECT_ERROR
+ *   DISCONNECT         leave, no answer          protocol error
+ *   EVENT, ACK         event, acknowledgement    protocol error
+ *   CONNECT_ERROR      protocol error            protocol error
+ *
+ * A protocol error ends the whole connection. */
+#include "client.h"
+#include "ack.h"
+#include "bus.h"
+#include "container.h"
+#include "err.h"
+#include "json.h"
+#include "limits.h"
+#include "log.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A binary packet whose attachments have not all come. */
+struct partial {
+    struct sio_packet packet; /* points into text */
+    unsigned got;
+    struct span attachment[LIMIT_ATTACHMENTS];
+    char text[];
+};
+
+struct client {
+    struct session *session;
+    struct hub *hub;
+    struct socket *sockets;
+    unsigned n_sockets;
+    struct timer connect_timeout;
+    struct partial *partial;
+};
+
+static struct client *client_of(const struct session *s)
+{
+    return s->app;
+}
+
+/* ---- sending ---- */
+
+static void send_packet(struct session *session, enum sio_type type, struct span nsp, struct span body)
+{
+    char head[SIO_HEAD_MAX(LIMIT_NAMESPACE_BYTES)];
+    size_t n = sio_encode_head(head, type, 0, nsp, false, 0);
+    session_send(session, (struct span){head, n}, body);
+}
+
+/* A packet with attachments: text and binary frames side by side, so that nothing comes between them. */
+void socket_ack(struct socket *s, uint64_t id, struct span args, const struct span *attachments,
+                unsigned n_attachments)
+{
+    char head[SIO_HEAD_MAX(LIMIT_NAMESPACE_BYTES)];
+    enum sio_type type = n_attachments ? SIO_BINARY_ACK : SIO_ACK;
+    size_t head_n = sio_encode_head(head, type, n_attachments, nsp_name(s->nsp), true, id);
+    struct session *session = s->session;
+    size_t text_n = head_n + args.n + 2;
+    uint8_t ws_head[WS_HEAD_MAX];
+    size_t total = ws_encode_head(ws_head, WS_TEXT, true, text_n) + text_n;
+    for (unsigned i = 0; i < n_attachments; i++)
+        total += ws_encode_head(ws_head, WS_BINARY, true, attachments[i].n) + attachments[i].n;
+    struct slice frames;
+    if (bytes_alloc(&session->engine->bytes, total, &frames))
+        return;
+    uint8_t *p = frames.p;
+    p += ws_encode_head(p, WS_TEXT, true, text_n);
+    p = (uint8_t *)mempcpy(p, head, head_n);
+    *p++ = '[';
+    if (args.n)
+        p = (uint8_t *)mempcpy(p, args.p, args.n);
+    *p++ = ']';
+    for (unsigned i = 0; i < n_attachments; i++) {
+        p += ws_encode_head(p, WS_BINARY, true, attachments[i].n);
+        if (attachments[i].n)
+            p = (uint8_t *)mempcpy(p, attachments[i].p, attachments[i].n);
+    }
+    session_push(session, &frames, 1 + n_attachments, false);
+    slice_unref(&frames);
+}
+
+/* ---- sockets ---- */
+
+static struct socket *find_socket(const struct client *c, struct span nsp)
+{
+    struct socket *s = c->sockets;
+    while (s && !span_eq(nsp_name(s->nsp), nsp))
+        s = s->client_next;
+    return s;
+}
+
+static void drop_socket(struct socket *s)
+{
+    struct client *c = s->client;
+    struct socket **at = &c->sockets;
+    while (*at != s)
+        at = &(*at)->client_next;
+    *at = s->client_next;
+    c->n_sockets--;
+    ack_forget_socket(s);
+    hub_remove(s);
+}
+
+void socket_disconnect(struct socket *s, bool close)
+{
+    struct client *c = s->client;
+    struct session *session = c->session;
+    if (!close) {
+        send_packet(session, SIO_DISCONNECT, nsp_name(s->nsp), (struct span){"", 0});
+        drop_socket(s);
+        return;
+    }
+    while (c->sockets) {
+        send_packet(session, SIO_DISCONNECT, nsp_name(c->sockets->nsp), (struct span){"", 0});
+        drop_socket(c->sockets);
+    }
+    session_close_soon(session, CLOSE_FORCED);
+}
+
+static void refuse(struct client *c, struct span nsp, struct span error)
+{
+    send_packet(c->session, SIO_CONNECT_ERROR, nsp, error);
+}
+
+static void accept_socket(struct client *c, struct socket *s, struct span auth)
+{
+    const struct hub_handler *handler = &c->hub->handler;
+    struct span refusal = SPAN("{\"message\":\"refused\"}");
+    if (handler->on_connect && !handler->on_connect(handler->user, s, auth, &refusal)) {
+        refuse(c, nsp_name(s->nsp), refusal);
+        drop_socket(s);
+        return;
+    }
+    reactor_timer_cancel(c->session->engine->reactor, &c->connect_timeout);
+    char body[ID_CHARS + 16];
+    int n = snprintf(body, sizeof(body), "{\"sid\":\"%.*s\"}", ID_CHARS, s->sid);
+    send_packet(c->session, SIO_CONNECT, nsp_name(s->nsp), (struct span){body, (size_t)n});
+    if (handler->on_connected)
+        handler->on_connected(handler->user, s, auth);
+}
+
+static int on_connect(struct client *c, const struct sio_packet *packet)
+{
+    if (!hub_allows(c->hub, packet->nsp)) {
+        refuse(c, packet->nsp, SPAN("{\"message\":\"Invalid namespace\"}"));
+        return 0;
+    }
+    struct nsp *nsp = c->n_sockets < LIMIT_NAMESPACES_PER_CLIENT ? hub_obtain(c->hub, packet->nsp) : NULL;
+    if (!nsp) {
+        refuse(c, packet->nsp, SPAN("{\"message\":\"too many namespaces\"}"));
+        return 0;
+    }
+    struct socket *s = hub_add(c->hub, nsp, c->session, c);
+    if (!s)
+        return ERR_MEMORY;
+    s->client_next = c->sockets;
+    c->sockets = s;
+    c->n_sockets++;
+    accept_socket(c, s, packet->payload.n ? packet->payload : SPAN("{}"));
+    return 0;
+}
+
+static void unhandled(struct socket *s, const struct sio_packet *packet)
+{
+    metrics_add(s->nsp->hub->metrics, METRIC_EVENTS_UNHANDLED, 1);
+    if (packet->has_id)
+        socket_ack(s, packet->id, SPAN("{\"ok\":false,\"error\":\"nobody handles this event\"}"), NULL, 0);
+}
+
+static void on_event(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
+{
+    const struct hub_handler *handler = &s->nsp->hub->handler;
+    if (packet->event.n == 0 || bus_command(s, packet, attachments))
+        return;
+    if (!handler->on_event || !handler->on_event(handler->user, s, packet, attachments))
+        unhandled(s, packet);
+}
+
+static int on_packet(struct client *c, const struct sio_packet *packet, const struct span *attachments)
+{
+    struct socket *s = find_socket(c, packet->nsp);
+    metrics_add(c->hub->metrics, METRIC_PACKETS_IN, 1);
+    if (packet->type == SIO_CONNECT)
+        return s ? ERR_STATE : on_connect(c, packet);
+    if (!s)
+        return ERR_STATE;
+    switch (packet->type) {
+    case SIO_DISCONNECT:
+        drop_socket(s);
+        return 0;
+    case SIO_EVENT:
+    case SIO_BINARY_EVENT:
+        on_event(s, packet, attachments);
+        return 0;
+    case SIO_ACK:
+    case SIO_BINARY_ACK:
+        if (packet->has_id)
+            ack_receive(s, packet->id, packet->args, attachments, packet->attachments);
+        return 0;
+    default:
+        return ERR_STATE;
+    }
+}
+
+/* ---- attachments ---- */
+
+static void partial_free(struct partial **pp)
+{
+    struct partial *p = *pp;
+    if (!p)
+        return;
+    for (unsigned i = 0; i < p->got; i++)
+        free((void *)(uintptr_t)p->attachment[i].p);
+    free(p);
+    *pp = NULL;
+}
+
+static int partial_start(struct client *c, struct span text)
+{
+    struct partial *p = malloc(sizeof(*p) + text.n);
+    if (!p)
+        return ERR_MEMORY;
+    memcpy(p->text, text.p, text.n);
+    p->got = 0;
+    c->partial = p;
+    /* Decoded again, so that its spans point into the copy; only attachments pay for this. */
+    return sio_decode((struct span){p->text, text.n}, &p->packet);
+}
+
+static int on_text(struct session *session, struct span text)
+{
+    struct client *c = client_of(session);
+    struct sio_packet packet;
+    if (c->partial)
+        return ERR_SIO_ATTACHMENTS;
+    int err = sio_decode(text, &packet);
+    if (err)
+        return err;
+    if (packet.attachments > 0)
+        return partial_start(c, text);
+    return on_packet(c, &packet, NULL);
+}
+
+static int on_binary(struct session *session, struct span data)
+{
+    struct client *c = client_of(session);
+    struct partial *p = c->partial;
+    if (!p)
+        return ERR_SIO_ATTACHMENTS;
+    char *copy = malloc(data.n ? data.n : 1);
+    if (!copy)
+        return ERR_MEMORY;
+    if (data.n)
+        memcpy(copy, data.p, data.n);
+    p->attachment[p->got++] = (struct span){copy, data.n};
+    if (p->got < p->packet.attachments)
+        return 0;
+    c->partial = NULL;
+    int err = on_packet(c, &p->packet, p->attachment);
+    partial_free(&p);
+    return err;
+}
+
+/* ---- life ---- */
+
+static void on_connect_timeout(struct timer *t)
+{
+    struct client *c = container_of(t, struct client, connect_timeout);
+    session_close(c->session, CLOSE_FORCED);
+}
+
+static int on_open(struct session *session)
+{
+    struct engine *e = session->engine;
+    struct client *c = calloc(1, sizeof(*c));
+    if (!c)
+        return ERR_MEMORY;
+    c->session = session;
+    c->hub = e->app_data;
+    session->app = c;
+    timer_init(&c->connect_timeout, on_connect_timeout);
+    reactor_timer_set(e->reactor, &c->connect_timeout, c->hub->options.connect_timeout_ms);
+    return 0;
+}
+
+static void on_close(struct session *session, enum close_reason reason)
+{
+    struct client *c = client_of(session);
+    (void)reason;
+    if (!c)
+        return;
+    reactor_timer_cancel(session->engine->reactor, &c->connect_timeout);
+    while (c->sockets)
+        drop_socket(c->sockets);
+    partial_free(&c->partial);
+    free(c);
+}
+
+const struct engine_app client_app = {
+    .on_open = on_open,
+    .on_text = on_text,
+    .on_binary = on_binary,
+    .on_close = on_close,
+};

@@ -1,0 +1,16 @@
+/* Hands one encoded emit to every member that it is for, in the order in which emits were started. An emit to very
+ * many members takes several turns of the loop, so that other clients are served in between. */
+#ifndef STARLING_FANOUT_H
+#define STARLING_FANOUT_H
+
+#include "hub.h"
+
+struct fanout *fanout_new(struct reactor *r, struct metrics *m);
+/* Emits under way are dropped; their rooms must still exist. */
+void fanout_free(struct fanout **f);
+
+/* Takes a reference of frames. Uses e's targets, flags and wait. 0 or ERR_MEMORY. */
+int fanout_start(struct fanout *f, struct nsp *nsp, const struct emit *e, uint64_t ack_id,
+                 const struct slice *frames);
+
+#endif

@@ -1,0 +1,360 @@
+#include "hub.h"
+#include "ack.h"
+#include "err.h"
+#include "fanout.h"
+#include "limits.h"
+#include <stdlib.h>
+
+struct hub *hub_new(struct reactor *r, struct metrics *m, const struct hub_options *o)
+{
+    struct hub *h = calloc(1, sizeof(*h));
+    if (!h)
+        return NULL;
+    h->metrics = m;
+    h->options = *o;
+    h->fanout = fanout_new(r, m);
+    if (!h->fanout) {
+        free(h);
+        return NULL;
+    }
+    return h;
+}
+
+void hub_free(struct hub **hp)
+{
+    if (!*hp)
+        return;
+    fanout_free(&(*hp)->fanout);
+    free(*hp);
+    *hp = NULL;
+}
+
+/* ---- namespaces ---- */
+
+/* The dashboard's namespace is never reached through '*'. */
+bool hub_allows(const struct hub *h, struct span nsp)
+{
+    const char *list = h->options.namespaces;
+    if (strcmp(list, "*") == 0)
+        return nsp.n <= LIMIT_NAMESPACE_BYTES && !span_eq(nsp, SPAN("/admin"));
+    while (*list) {
+        size_t n = strcspn(list, ",");
+        if (span_eq(nsp, (struct span){list, n}))
+            return true;
+        list += n + (list[n] == ',');
+    }
+    return false;
+}
+
+struct nsp *hub_find(struct hub *h, struct span name)
+{
+    struct nsp *nsp;
+    HASH_FIND(hh, h->nsps, name.p, name.n, nsp);
+    return nsp;
+}
+
+static struct room *room_new(struct nsp *nsp, struct span name)
+{
+    struct room *room = calloc(1, sizeof(*room) + name.n);
+    if (!room)
+        return NULL;
+    room->nsp = nsp;
+    room->name_n = (uint32_t)name.n;
+    memcpy(room->name, name.p, name.n);
+    return room;
+}
+
+struct nsp *hub_obtain(struct hub *h, struct span name)
+{
+    struct nsp *nsp = hub_find(h, name);
+    if (nsp || HASH_COUNT(h->nsps) >= LIMIT_NAMESPACES)
+        return nsp;
+    nsp = calloc(1, sizeof(*nsp) + name.n);
+    if (!nsp)
+        return NULL;
+    nsp->hub = h;
+    nsp->name_n = (uint32_t)name.n;
+    memcpy(nsp->name, name.p, name.n);
+    nsp->all = room_new(nsp, SPAN(""));
+    if (!nsp->all) {
+        free(nsp);
+        return NULL;
+    }
+    HASH_ADD(hh, h->nsps, name, nsp->name_n, nsp);
+    metrics_set(h->metrics, METRIC_NAMESPACES, HASH_COUNT(h->nsps));
+    return nsp;
+}
+
+/* A namespace lives while it has sockets, or rooms that a fan-out still walks over. */
+static void nsp_drop_if_empty(struct nsp *nsp)
+{
+    struct hub *h = nsp->hub;
+    if (nsp->sockets || nsp->rooms || nsp->all->pins)
+        return;
+    HASH_DEL(h->nsps, nsp);
+    metrics_set(h->metrics, METRIC_NAMESPACES, HASH_COUNT(h->nsps));
+    free(nsp->all->members);
+    free(nsp->all);
+    free(nsp);
+}
+
+struct socket *nsp_find(struct nsp *nsp, struct span sid)
+{
+    struct socket *s = NULL;
+    if (sid.n == ID_CHARS)
+        HASH_FIND(hh, nsp->sockets, sid.p, ID_CHARS, s);
+    return s;
+}
+
+/* ---- rooms ---- */
+
+struct room *room_find(struct nsp *nsp, struct span name)
+{
+    struct room *room;
+    HASH_FIND(hh, nsp->rooms, name.p, name.n, room);
+    return room;
+}
+
+static struct room *room_obtain(struct nsp *nsp, struct span name)
+{
+    struct room *room = room_find(nsp, name);
+    if (room)
+        return room;
+    room = room_new(nsp, name);
+    if (!room)
+        return NULL;
+    HASH_ADD(hh, nsp->rooms, name, room->name_n, room);
+    metrics_add(nsp->hub->metrics, METRIC_ROOMS, 1);
+    return room;
+}
+
+static void room_drop_if_empty(struct room *room)
+{
+    struct nsp *nsp = room->nsp;
+    if (room == nsp->all || room_count(room) > 0 || room->pins > 0)
+        return;
+    HASH_DEL(nsp->rooms, room);
+    metrics_sub(nsp->hub->metrics, METRIC_ROOMS, 1);
+    free(room->members);
+    free(room);
+}
+
+bool room_has(const struct room *room, const struct socket *s)
+{
+    for (uint32_t i = 0; i < s->n_places; i++)
+        if (s->places[i].room == room)
+            return true;
+    return false;
+}
+
+/* Doubles an array of *cap items; 0 or ERR_MEMORY. keep_first: the array is not from malloc(). */
+static int more_members(struct room *room)
+{
+    uint32_t cap = room->cap ? room->cap * 2 : 2;
+    struct member *members = realloc(room->members, cap * sizeof(*members));
+    if (!members)
+        return ERR_MEMORY;
+    room->members = members;
+    room->cap = cap;
+    return 0;
+}
+
+static int more_places(struct socket *s)
+{
+    uint32_t cap = s->cap_places * 2;
+    struct place *old = s->places == s->first ? NULL : s->places;
+    struct place *places = realloc(old, cap * sizeof(*places));
+    if (!places)
+        return ERR_MEMORY;
+    if (!old)
+        memcpy(places, s->first, sizeof(s->first));
+    s->places = places;
+    s->cap_places = cap;
+    return 0;
+}
+
+static int enter(struct socket *s, struct room *room)
+{
+    if (room->n == room->cap && more_members(room))
+        return ERR_MEMORY;
+    if (s->n_places == s->cap_places && more_places(s))
+        return ERR_MEMORY;
+    room->members[room->n] = (struct member){s, s->n_places};
+    s->places[s->n_places++] = (struct place){room, room->n};
+    room->n++;
+    return 0;
+}
+
+static void take_member_out(struct room *room, uint32_t index)
+{
+    if (room->pins) {
+        room->members[index].socket = NULL;
+        room->holes++;
+        return;
+    }
+    struct member last = room->members[--room->n];
+    if (index != room->n) {
+        room->members[index] = last;
+        last.socket->places[last.place].index = index;
+    }
+}
+
+/* Takes a socket out of the room at one of its places; another place moves into the gap. */
+static void leave(struct socket *s, uint32_t place)
+{
+    struct room *room = s->places[place].room;
+    take_member_out(room, s->places[place].index);
+    struct place last = s->places[--s->n_places];
+    if (place != s->n_places) {
+        s->places[place] = last;
+        last.room->members[last.index].place = place;
+    }
+    room_drop_if_empty(room);
+}
+
+int room_join(struct socket *s, struct span name)
+{
+    struct room *room = room_find(s->nsp, name);
+    if (room && room_has(room, s))
+        return 0;
+    if (s->n_places > LIMIT_ROOMS_PER_SOCKET)
+        return ERR_LIMIT;
+    room = room_obtain(s->nsp, name);
+    if (!room)
+        return ERR_MEMORY;
+    int err = enter(s, room);
+    if (err)
+        room_drop_if_empty(room);
+    return err;
+}
+
+void room_leave(struct socket *s, struct span name)
+{
+    struct room *room = room_find(s->nsp, name);
+    for (uint32_t i = 0; room && i < s->n_places; i++) {
+        if (s->places[i].room == room) {
+            leave(s, i);
+            return;
+        }
+    }
+}
+
+void room_pin(struct room *room)
+{
+    room->pins++;
+}
+
+static void close_holes(struct room *room)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < room->n; i++) {
+        struct member m = room->members[i];
+        if (!m.socket)
+            continue;
+        m.socket->places[m.place].index = kept;
+        room->members[kept++] = m;
+    }
+    room->n = kept;
+    room->holes = 0;
+}
+
+void room_unpin(struct room *room)
+{
+    struct nsp *nsp = room->nsp;
+    if (--room->pins > 0)
+        return;
+    if (room->holes)
+        close_holes(room);
+    room_drop_if_empty(room);
+    nsp_drop_if_empty(nsp);
+}
+
+/* ---- sockets ---- */
+
+struct socket *hub_add(struct hub *h, struct nsp *nsp, struct session *session, struct client *client)
+{
+    struct socket *s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    s->session = session;
+    s->client = client;
+    s->nsp = nsp;
+    s->places = s->first;
+    s->cap_places = sizeof(s->first) / sizeof(s->first[0]);
+    id_new(&h->engine->ids, s->sid);
+    if (enter(s, nsp->all)) {
+        free(s);
+        nsp_drop_if_empty(nsp);
+        return NULL;
+    }
+    HASH_ADD(hh, nsp->sockets, sid, ID_CHARS, s);
+    metrics_add(h->metrics, METRIC_SOCKETS, 1);
+    return s;
+}
+
+void hub_remove(struct socket *s)
+{
+    struct nsp *nsp = s->nsp;
+    while (s->n_places > 0)
+        leave(s, s->n_places - 1);
+    if (s->places != s->first)
+        free(s->places);
+    HASH_DEL(nsp->sockets, s);
+    metrics_sub(nsp->hub->metrics, METRIC_SOCKETS, 1);
+    free(s);
+    nsp_drop_if_empty(nsp);
+}
+
+/* ---- emits ---- */
+
+/* All frames of one event: its text, then each attachment as a binary frame. */
+static int encode(struct hub *h, const struct emit *e, uint64_t ack_id, struct slice *out)
+{
+    char sio_head[SIO_HEAD_MAX(LIMIT_NAMESPACE_BYTES)];
+    uint8_t ws_head[WS_HEAD_MAX];
+    enum sio_type type = e->n_attachments ? SIO_BINARY_EVENT : SIO_EVENT;
+    size_t sio_n = sio_encode_head(sio_head, type, e->n_attachments, e->nsp, e->wait != NULL, ack_id);
+    size_t text_n = sio_n + 1 + e->event.n + (e->args.n ? 1 + e->args.n : 0) + 1;
+    size_t total = ws_encode_head(ws_head, WS_TEXT, true, text_n) + text_n;
+    for (unsigned i = 0; i < e->n_attachments; i++)
+        total += ws_encode_head(ws_head, WS_BINARY, true, e->attachments[i].n) + e->attachments[i].n;
+    int err = bytes_alloc(&h->engine->bytes, total, out);
+    if (err)
+        return err;
+    uint8_t *p = out->p;
+    p += ws_encode_head(p, WS_TEXT, true, text_n);
+    p = (uint8_t *)mempcpy(p, sio_head, sio_n);
+    *p++ = '[';
+    p = (uint8_t *)mempcpy(p, e->event.p, e->event.n);
+    if (e->args.n) {
+        *p++ = ',';
+        p = (uint8_t *)mempcpy(p, e->args.p, e->args.n);
+    }
+    *p++ = ']';
+    for (unsigned i = 0; i < e->n_attachments; i++) {
+        p += ws_encode_head(p, WS_BINARY, true, e->attachments[i].n);
+        if (e->attachments[i].n)
+            p = (uint8_t *)mempcpy(p, e->attachments[i].p, e->attachments[i].n);
+    }
+    return 0;
+}
+
+int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq)
+{
+    struct nsp *nsp = hub_find(h, e->nsp);
+    *seq = ++h->seq;
+    metrics_add(h->metrics, METRIC_EMITS, 1);
+    if (!nsp) {
+        if (e->wait)
+            ack_all_sent(e->wait);
+        return 0;
+    }
+    struct slice frames;
+    uint64_t ack_id = e->wait ? nsp->next_ack_id++ : 0;
+    int err = encode(h, e, ack_id, &frames);
+    if (err)
+        return err;
+    err = fanout_start(h->fanout, nsp, e, ack_id, &frames);
+    slice_unref(&frames);
+    return err;
+}

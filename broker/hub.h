@@ -1,0 +1,147 @@
+/* Namespaces, rooms, who is in them, and the one way in for emits. Reactor's thread only.
+ * Only the hub knows where an emit goes. */
+#ifndef STARLING_HUB_H
+#define STARLING_HUB_H
+
+#include "bytes.h"
+#include "engine.h"
+#include "id.h"
+#include "metrics.h"
+#include "reactor.h"
+#include "sio.h"
+#include "span.h"
+#include "table.h"
+
+struct ack_wait;
+struct client;
+struct fanout;
+struct hub;
+struct socket;
+
+/* A member list that can be walked over many turns: while it is pinned, leaving makes a hole, and who joins is
+ * appended behind the end that the walk knows. */
+struct room {
+    struct nsp *nsp;
+    struct member {
+        struct socket *socket; /* NULL: a hole */
+        uint32_t place;        /* index in the socket's places */
+    } *members;
+    uint32_t n, cap, holes, pins;
+    UT_hash_handle hh;
+    uint32_t name_n;
+    char name[]; /* not terminated */
+};
+
+struct nsp {
+    struct hub *hub;
+    struct socket *sockets; /* by sid */
+    struct room *rooms;     /* by name */
+    struct room *all;       /* everybody; not in rooms */
+    uint64_t next_ack_id;
+    UT_hash_handle hh;
+    uint32_t name_n;
+    char name[];
+};
+
+/* One client's presence in one namespace. */
+struct socket {
+    struct session *session;
+    struct nsp *nsp;
+    struct place {
+        struct room *room;
+        uint32_t index; /* in room->members */
+    } *places;
+    uint64_t mark; /* last emit that has seen this socket */
+    uint32_t n_places, cap_places;
+    struct place first[2]; /* places until they outgrow it: everybody and one room */
+    char sid[ID_CHARS];
+    struct client *client;
+    struct socket *client_next;
+    struct ack_pending *acks;
+    UT_hash_handle hh;
+};
+
+/* Decides who may connect and handles the events that the bus itself does not: agents, or a test program. */
+struct hub_handler {
+    void *user;
+    /* auth is a JSON object. False: refused, with *refusal a JSON object for CONNECT_ERROR. May be NULL. */
+    bool (*on_connect)(void *user, struct socket *s, struct span auth, struct span *refusal);
+    void (*on_connected)(void *user, struct socket *s, struct span auth);
+    /* False: nobody handles it. */
+    bool (*on_event)(void *user, struct socket *s, const struct sio_packet *packet, const struct span *attachments);
+};
+
+struct hub_options {
+    const char *origin;     /* "<node>-<boot>", in the ids of emits */
+    const char *namespaces; /* "*" or a comma list */
+    uint32_t connect_timeout_ms;
+};
+
+struct hub {
+    struct engine *engine;
+    struct metrics *metrics;
+    struct hub_options options;
+    struct hub_handler handler;
+    struct nsp *nsps;
+    uint64_t seq; /* number of the newest emit */
+    struct fanout *fanout;
+};
+
+/* engine: may be set after, before the first session. Borrows options' texts. */
+struct hub *hub_new(struct reactor *r, struct metrics *m, const struct hub_options *o);
+void hub_free(struct hub **h);
+
+/* ---- namespaces and members ---- */
+
+bool hub_allows(const struct hub *h, struct span nsp);
+/* NULL when nobody is connected to it. */
+struct nsp *hub_find(struct hub *h, struct span name);
+/* Finds or makes. NULL: too many namespaces, or no memory. */
+struct nsp *hub_obtain(struct hub *h, struct span name);
+
+/* Puts a socket with a fresh sid into a namespace; NULL without memory. */
+struct socket *hub_add(struct hub *h, struct nsp *nsp, struct session *session, struct client *client);
+/* Leaves all rooms and frees it. */
+void hub_remove(struct socket *s);
+struct socket *nsp_find(struct nsp *nsp, struct span sid);
+static inline struct span nsp_name(const struct nsp *nsp)
+{
+    return (struct span){nsp->name, nsp->name_n};
+}
+
+/* 0 (also when it is in the room already), ERR_LIMIT, ERR_MEMORY. */
+int room_join(struct socket *s, struct span room);
+void room_leave(struct socket *s, struct span room);
+bool room_has(const struct room *room, const struct socket *s);
+struct room *room_find(struct nsp *nsp, struct span name);
+static inline uint32_t room_count(const struct room *room)
+{
+    return room->n - room->holes;
+}
+
+/* For walks: between pin and unpin indices stay what they are. */
+void room_pin(struct room *room);
+void room_unpin(struct room *room);
+
+/* ---- emits ---- */
+
+struct emit {
+    struct span nsp;
+    const struct span *to; /* rooms or sids; none: the whole namespace */
+    unsigned n_to;
+    const struct span *except;
+    unsigned n_except;
+    struct span event; /* raw JSON string */
+    struct span args;  /* raw JSON items without brackets; n == 0: none */
+    const struct span *attachments;
+    unsigned n_attachments;
+    bool is_volatile;
+    const struct socket *skip; /* the sender, or NULL */
+    struct ack_wait *wait;     /* asks every receiver for an acknowledgement, or NULL */
+};
+
+/* Encodes once and hands it to every member, in the order of calls. *seq receives the emit's number.
+ * Borrows everything for the call only. 0, ERR_MEMORY. */
+int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq);
+
+#endif
