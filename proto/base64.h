@@ -14,8 +14,8 @@ size_t base64_encode(char *dst, const void *src, size_t n);
 /* URL-safe alphabet, not padded (identifiers, offsets). Returns the number of characters. */
 size_t base64_encode_url(char *dst, const void *src, size_t n);
 
-/* Accepts both alphabets, padding present or absent; anything else is ERR_BASE64, set bits behind the last
- * byte too, so each text has one value and each value one text per alphabet and padding.
+/* Accepts both alphabets, padding present or absent; anything else is ERR_BASE64,
+ * bits left over behind the last byte included when one is set.
  * dst must hold n / 4 * 3 + 3 bytes and may be equal to src. Returns the number of bytes. */
 ssize_t base64_decode(void *dst, const char *src, size_t n);
 

@@ -66,7 +66,8 @@ void ws_reader_deinit(struct ws_reader *r);
 
 /* Takes bytes from *p (unmasked in place), moves *p and *n past what it used.
  * 1: *event is filled, call again with the rest; 0: all bytes used, more needed;
- * ERR_WS_PROTOCOL, ERR_WS_UTF8, ERR_WS_TOO_BIG, ERR_MEMORY: close with ws_close_status() and stop reading; all memory has been freed.
+ * ERR_WS_PROTOCOL, ERR_WS_UTF8, ERR_WS_TOO_BIG, ERR_MEMORY: close with ws_close_status() and stop reading;
+ * all memory has been freed.
  * A message that lies complete in the input is not copied. */
 int ws_reader_next(struct ws_reader *r, uint8_t **p, size_t *n, struct ws_event *event);
 
