@@ -2,7 +2,7 @@
 #include "client.h"
 #include "err.h"
 #include "json.h"
-#include "limits.h"
+#include "limit.h"
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -4,7 +4,7 @@
 #define STARLING_BUS_H
 
 #include "hub.h"
-#include "limits.h"
+#include "limit.h"
 
 /* False: not an event of the bus. Everything wrong with one that is gets an error in its acknowledgement. */
 bool bus_command(struct socket *s, const struct sio_packet *packet, const struct span *attachments);

@@ -13,7 +13,7 @@
 #include "container.h"
 #include "err.h"
 #include "json.h"
-#include "limits.h"
+#include "limit.h"
 #include "log.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #include "ack.h"
 #include "err.h"
 #include "fanout.h"
-#include "limits.h"
+#include "limit.h"
 #include <stdlib.h>
 
 struct hub *hub_new(struct reactor *r, struct metrics *m, const struct hub_options *o)

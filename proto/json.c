@@ -1,6 +1,6 @@
 #include "json.h"
 #include "err.h"
-#include "limits.h"
+#include "limit.h"
 #include <endian.h>
 
 #define ONES      UINT64_C(0x0101010101010101)

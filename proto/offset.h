@@ -3,7 +3,7 @@
 #ifndef STARLING_OFFSET_H
 #define STARLING_OFFSET_H
 
-#include "limits.h"
+#include "limit.h"
 #include "span.h"
 #include <stddef.h>
 #include <stdint.h>

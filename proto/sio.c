@@ -1,7 +1,7 @@
 #include "sio.h"
 #include "err.h"
 #include "json.h"
-#include "limits.h"
+#include "limit.h"
 #include <assert.h>
 
 static bool is_digit(char c)

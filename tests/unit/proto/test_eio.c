@@ -1,6 +1,6 @@
 #include "eio.h"
 #include "err.h"
-#include "limits.h"
+#include "limit.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>

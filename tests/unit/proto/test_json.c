@@ -1,6 +1,6 @@
 #include "err.h"
 #include "json.h"
-#include "limits.h"
+#include "limit.h"
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>

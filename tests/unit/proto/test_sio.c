@@ -1,5 +1,5 @@
 #include "err.h"
-#include "limits.h"
+#include "limit.h"
 #include "sio.h"
 #include <setjmp.h>
 #include <stdarg.h>

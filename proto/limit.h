@@ -1,6 +1,6 @@
 /* Limits on what a remote chooses, from limits.def. */
-#ifndef STARLING_LIMITS_H
-#define STARLING_LIMITS_H
+#ifndef STARLING_LIMIT_H
+#define STARLING_LIMIT_H
 
 enum limit {
 #define X(name, value, help) LIMIT_##name = (value),
