@@ -1,0 +1,69 @@
+/* Offsets. As text: whatever is taken is exactly what the encoder writes. As a list of entries: written and
+ * read back it is the same. */
+#include "err.h"
+#include "offset.h"
+#include <stdlib.h>
+
+#define CHECK(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            abort();                                                                                         \
+    } while (0)
+
+static void check_text(struct span text)
+{
+    struct offset o;
+    char again[LIMIT_OFFSET_BYTES];
+    int err = offset_decode(text, &o);
+    CHECK(err == 0 || err == ERR_OFFSET);
+    if (err != 0)
+        return;
+    CHECK(o.n <= LIMIT_OFFSET_ORIGINS);
+    for (unsigned i = 0; i < o.n; i++)
+        CHECK(o.entry[i].origin <= 0xffffff && (i == 0 || o.entry[i].origin > o.entry[i - 1].origin));
+    ssize_t n = offset_encode(&o, again, sizeof(again));
+    CHECK(n >= 0 && span_eq((struct span){again, (size_t)n}, text));
+}
+
+/* Eleven bytes an entry: the distance to the origin before it, and its number. */
+static void read_entries(const uint8_t *data, size_t n, struct offset *o)
+{
+    uint32_t next = 0;
+    for (o->n = 0; n >= 11 && o->n < LIMIT_OFFSET_ORIGINS; data += 11, n -= 11) {
+        struct offset_entry *e = &o->entry[o->n];
+        e->origin = next + ((uint32_t)data[0] << 16 | (uint32_t)data[1] << 8 | data[2]);
+        if (e->origin > 0xffffff)
+            return;
+        memcpy(&e->seq, data + 3, sizeof(e->seq));
+        next = e->origin + 1;
+        o->n++;
+    }
+}
+
+static void check_entries(const struct offset *o, size_t at, uint8_t with)
+{
+    char text[LIMIT_OFFSET_BYTES];
+    ssize_t n = offset_encode(o, text, sizeof(text));
+    if (n == ERR_LIMIT) {
+        CHECK(o->n > LIMIT_OFFSET_ORIGINS / 2);
+        return;
+    }
+    CHECK(n > 0);
+    struct offset back;
+    CHECK(offset_decode((struct span){text, (size_t)n}, &back) == 0);
+    CHECK(back.n == o->n);
+    for (unsigned i = 0; i < o->n; i++)
+        CHECK(back.entry[i].origin == o->entry[i].origin && back.entry[i].seq == o->entry[i].seq);
+    CHECK(offset_encode(o, text, (size_t)n - 1) == ERR_LIMIT);
+    text[at % (size_t)n] = (char)with;
+    check_text((struct span){text, (size_t)n});
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    check_text((struct span){(const char *)data, n});
+    struct offset o;
+    read_entries(data, n, &o);
+    check_entries(&o, n > 2 ? data[1] : 0, n > 2 ? data[2] : 'x');
+    return 0;
+}
