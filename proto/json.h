@@ -20,8 +20,8 @@ int json_check(struct span text, unsigned max_depth);
 
 enum json_type json_type(struct span value);
 
-/* A walk over the items of an array or the members of an object. One may also be set by hand over the text between
- * the brackets. */
+/* A walk over the items of an array or the members of an object. One may also be set by hand over the text
+ * between the brackets. */
 struct json_cursor {
     const char *p, *end;
 };

@@ -33,8 +33,8 @@ size_t ws_encode_head(uint8_t dst[WS_HEAD_MAX], enum ws_opcode opcode, bool fin,
 /* Reads the head of a complete, unmasked frame that ws_encode_head() wrote: the head's length, and the payload's. */
 size_t ws_own_head(const uint8_t *p, enum ws_opcode *opcode, size_t *payload_bytes);
 
-/* One message or control frame. data is never NULL and lives until the next call on the same reader (that call
- * frees it when the reader held it, so call until the answer is 0). */
+/* One message or control frame. data is never NULL and lives until the next call on the same reader, which frees
+ * what the reader held of it: call until the answer is 0. */
 struct ws_event {
     enum ws_opcode opcode; /* TEXT, BINARY, CLOSE, PING or PONG */
     const uint8_t *data;
