@@ -104,8 +104,7 @@ int offset_decode(struct span text, struct offset *o)
     ssize_t n = base64_decode(bytes, body.p, body.n);
     if (n < SUM_BYTES || get24(bytes) != checksum(bytes + SUM_BYTES, (size_t)n - SUM_BYTES))
         return ERR_OFFSET;
-    /* base64_decode() takes more spellings (padding, the other alphabet, loose last bits) than are canonical.
-     */
+    /* base64_decode() also takes padding and the other alphabet. */
     char again[BASE64_LENGTH(sizeof(bytes))];
     size_t again_n = base64_encode_url(again, bytes, (size_t)n);
     if (!span_eq((struct span){again, again_n}, body))

@@ -103,8 +103,8 @@ static void check_packet(const struct sio_packet *packet, struct span text, char
     if (packet->nsp.n > 1)
         check_inside(packet->nsp, text);
     check_inside(packet->payload, text);
-    check_inside(packet->event, packet->payload);
-    check_inside(packet->args, packet->payload);
+    check_inside(packet->event, text);
+    check_inside(packet->args, text);
     CHECK(packet->has_id || packet->id == 0);
     if (packet->payload.n > 0)
         check_payload(packet, copy);
