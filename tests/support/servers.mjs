@@ -1,0 +1,145 @@
+// Starts a program under test on a free port and ends it. A program that dies by itself fails the test.
+import { spawn } from 'node:child_process';
+import net from 'node:net';
+import path from 'node:path';
+import { after, before } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+const fromRoot = (variable, fallback) => path.resolve(root, process.env[variable] ?? fallback);
+const folders = {
+  node: fromRoot('STARLING_BIN', 'build/release/bin'),
+  support: fromRoot('STARLING_SUPPORT', 'build/release/support'),
+};
+
+export const reference = Boolean(process.env.REFERENCE);
+
+// How long any wait may take; sanitized builds on busy machines are slow.
+export const PATIENCE_MS = Number(process.env.STARLING_PATIENCE_MS ?? 20000);
+
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// Waits until check() gives something other than undefined or false.
+export async function eventually(check, what, patience = PATIENCE_MS) {
+  const deadline = Date.now() + patience;
+  for (;;) {
+    const value = await check();
+    if (value !== undefined && value !== false) return value;
+    if (Date.now() > deadline) throw new Error(`gave up waiting for ${what}`);
+    await sleep(20);
+  }
+}
+
+function portIsFree(port) {
+  return new Promise((resolve) => {
+    const probe = net.createServer();
+    probe.once('error', () => resolve(false));
+    probe.listen(port, '0.0.0.0', () => probe.close(() => resolve(true)));
+  });
+}
+
+// Below the range from which the kernel takes the ports of outgoing connections.
+export async function freePort() {
+  for (let tries = 0; tries < 100; tries++) {
+    const port = 12000 + Math.floor(Math.random() * 20000);
+    if (await portIsFree(port)) return port;
+  }
+  throw new Error('no free port');
+}
+
+const children = new Set();
+const killAll = () => children.forEach((child) => child.kill('SIGKILL'));
+process.on('exit', killAll);
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) {
+  process.on(signal, () => {
+    killAll();
+    process.exit(1);
+  });
+}
+
+function commandOf(program) {
+  if (reference) {
+    return [process.execPath, path.join(root, 'tests/support/reference/reference.mjs'), program];
+  }
+  return [path.join(program === 'starling-node' ? folders.node : folders.support, program)];
+}
+
+// Freed memory must not stay in the sanitizer's quarantine: tests look at the size of the process.
+const environment = {
+  ...process.env,
+  ASAN_OPTIONS: [process.env.ASAN_OPTIONS, 'quarantine_size_mb=8'].filter(Boolean).join(':'),
+};
+
+const flagsOf = (options) =>
+  Object.entries(options).flatMap(([name, value]) => {
+    const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    return value === true ? [flag] : [flag, String(value)];
+  });
+
+// options are the program's flags in camel case: {pingInterval: 300} is --ping-interval 300.
+export async function startServer(program, { port, ...options } = {}) {
+  port ??= await freePort();
+  const own = program === 'starling-node' ? { bind: '127.0.0.1', noPin: true } : {};
+  const [command, ...first] = commandOf(program);
+  const child = spawn(command, [...first, ...flagsOf({ port, ...own, ...options })], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: environment,
+  });
+  children.add(child);
+  let output = '';
+  let ended;
+  child.stdout.on('data', (data) => { output += data; });
+  child.stderr.on('data', (data) => { output += data; });
+  child.on('error', (error) => { ended = String(error); });
+  child.on('exit', (code, signal) => {
+    children.delete(child);
+    ended = signal ?? `exit code ${code}`;
+  });
+  const tail = () => output.slice(-6000);
+  await eventually(() => {
+    if (ended !== undefined) throw new Error(`${program} ended at its start (${ended}): ${tail()}`);
+    return /\bready\b/.test(output);
+  }, `${program} to be ready`);
+
+  let finished = false;
+  const finish = async (signal) => {
+    if (finished) return;
+    finished = true;
+    if (ended !== undefined) throw new Error(`${program} had ended by itself (${ended}): ${tail()}`);
+    child.kill(signal);
+    try {
+      await eventually(() => ended !== undefined, `${program} to end after ${signal}`);
+    } catch (error) {
+      child.kill('SIGKILL');
+      throw new Error(`${error.message}: ${tail()}`);
+    }
+    const clean = [signal, 'exit code 0'].includes(ended);
+    if (!clean) throw new Error(`${program} ended badly (${ended}): ${tail()}`);
+  };
+  return {
+    program,
+    port,
+    pid: child.pid,
+    path: options.path ?? (program === 'engine_echo' ? '/engine.io/' : '/socket.io/'),
+    origin: `http://127.0.0.1:${port}`,
+    alive: () => ended === undefined,
+    output: () => output,
+    stop: () => finish('SIGTERM'),
+    kill: () => finish('SIGKILL'),
+  };
+}
+
+// A server for all tests of a file; onReady(server) runs before the first of them.
+export function useServer(program, options, onReady = () => {}) {
+  const server = {};
+  before(async () => onReady(Object.assign(server, await startServer(program, options))));
+  after(() => server.stop?.());
+  return server;
+}
+
+// A server for one test.
+export async function serverFor(context, program, options) {
+  const server = await startServer(program, options);
+  context.after(() => server.stop());
+  return server;
+}
