@@ -141,7 +141,7 @@ void session_close_soon(struct session *s, enum close_reason reason)
     if (!session_is_open(s))
         return;
     s->is_doomed = true;
-    s->doom_reason = (uint8_t)reason;
+    s->end_reason = (uint8_t)reason;
     session_mark_dirty(s);
 }
 
@@ -211,7 +211,7 @@ static void flush_dirty(struct reactor_task *task)
         if (!s->is_doomed && !s->is_blocked && !outq_empty(&s->out))
             s->transport->flush(s);
         if (s->is_doomed)
-            session_close(s, (enum close_reason)s->doom_reason);
+            session_close(s, (enum close_reason)s->end_reason);
         else if (s->is_blocked)
             outq_compact(&s->out);
     }
@@ -300,6 +300,7 @@ void session_close(struct session *s, enum close_reason reason)
     if (s->state != SESSION_OPEN)
         return;
     s->state = SESSION_CLOSING;
+    s->end_reason = (uint8_t)reason;
     reactor_timer_cancel(e->reactor, &s->heartbeat);
     metrics_add(e->metrics, reason_metrics[reason], 1);
     metrics_sub(e->metrics, transport_gauge(s), 1);

@@ -78,8 +78,8 @@ struct session {
     uint8_t state;
     bool is_dirty;
     bool is_blocked;  /* the transport could not write everything; it will flush by itself */
-    bool is_doomed;   /* to be closed at the end of the turn, for doom_reason; nothing is accepted any more */
-    uint8_t doom_reason;
+    bool is_doomed;   /* to be closed at the end of the turn; nothing is accepted any more */
+    uint8_t end_reason; /* enum close_reason, once doomed or closed */
     bool awaits_pong;
     bool base64; /* binary goes out as text */
     bool recovery_off;

@@ -4,6 +4,7 @@
 #define STARLING_OUTQ_H
 
 #include "bytes.h"
+#include "span.h"
 #include <stdbool.h>
 #include <sys/uio.h>
 
@@ -37,6 +38,13 @@ int outq_push(struct outq *q, const struct slice *s, uint32_t messages, bool is_
 
 /* The front of the queue for writev(); returns how many of max were filled. */
 int outq_iov(const struct outq *q, struct iovec *iov, int max);
+
+/* The bytes of entry i < q->count: whole frames, unless the queue has been started. */
+static inline struct span outq_at(const struct outq *q, unsigned i)
+{
+    const struct outq_entry *e = &q->entry[(q->head + i) & (q->cap - 1u)];
+    return (struct span){(const char *)e->p, e->n};
+}
 
 /* n bytes of the front have been written. */
 void outq_advance(struct outq *q, size_t n);

@@ -1,0 +1,307 @@
+#include "conn.h"
+#include "container.h"
+#include "err.h"
+#include "front.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    END_WAIT_MS = 2000, /* for the peer's FIN after ours */
+    IOV_MAX_ONCE = 64,
+};
+
+static void on_ready(struct reactor_io *io, uint32_t events);
+
+static void on_timer(struct timer *t)
+{
+    struct conn *c = container_of(t, struct conn, timer);
+    c->role->on_timeout(c);
+}
+
+struct conn *conn_new(struct front *front, int fd, uint32_t ip, uint16_t port, const struct conn_role *role)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+    if (!c) {
+        close(fd);
+        return NULL;
+    }
+    c->io.fd = fd;
+    c->io.on_ready = on_ready;
+    c->front = front;
+    c->role = role;
+    c->release = role->release;
+    c->ip = ip;
+    c->port = port;
+    outq_init(&c->out);
+    timer_init(&c->timer, on_timer);
+    c->next = front->conns;
+    if (c->next)
+        c->next->prev = c;
+    front->conns = c;
+    front->n_conns++;
+    metrics_add(front->metrics, METRIC_CONNECTIONS, 1);
+    metrics_set(front->metrics, METRIC_CONNECTIONS_OPEN, front->n_conns);
+    return c;
+}
+
+void conn_watch(struct conn *c, uint32_t events)
+{
+    if (c->is_dead || (c->is_watched && c->events == events))
+        return;
+    if (!c->is_watched)
+        c->is_watched = reactor_add(c->front->reactor, &c->io, events) == 0;
+    else
+        reactor_modify(c->front->reactor, &c->io, events);
+    c->events = events;
+}
+
+void conn_timer(struct conn *c, uint32_t after_ms)
+{
+    reactor_timer_set(c->front->reactor, &c->timer, after_ms);
+}
+
+/* ---- reading ---- */
+
+int conn_keep_input(struct conn *c, const void *p, size_t n, size_t max_bytes)
+{
+    if (n == 0)
+        return 0;
+    if (c->in_n + n > max_bytes)
+        return ERR_LIMIT;
+    if (c->in_n + n > c->in_cap) {
+        size_t cap = c->in_cap ? c->in_cap : 512;
+        while (cap < c->in_n + n)
+            cap *= 2;
+        uint8_t *grown = realloc(c->in, cap);
+        if (!grown)
+            return ERR_MEMORY;
+        c->in = grown;
+        c->in_cap = cap;
+    }
+    memcpy(c->in + c->in_n, p, n);
+    c->in_n += n;
+    return 0;
+}
+
+void conn_drop_input(struct conn *c, size_t n)
+{
+    c->in_n -= n;
+    if (c->in_n) {
+        memmove(c->in, c->in + n, c->in_n);
+        return;
+    }
+    free(c->in);
+    c->in = NULL;
+    c->in_cap = 0;
+}
+
+void conn_read(struct conn *c)
+{
+    struct front *f = c->front;
+    ssize_t n = recv(c->io.fd, f->scratch, sizeof(f->scratch), MSG_DONTWAIT);
+    if (n > 0) {
+        metrics_add(f->metrics, METRIC_BYTES_IN, (uint64_t)n);
+        c->role->on_input(c, f->scratch, (size_t)n);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        conn_gone(c);
+    }
+}
+
+static void on_ready(struct reactor_io *io, uint32_t events)
+{
+    struct conn *c = container_of(io, struct conn, io);
+    if (events & EPOLLOUT) {
+        /* A role without on_drained writes by itself (ws.c). */
+        c->role->on_drained(c);
+        if (c->is_dead)
+            return;
+    }
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        conn_read(c);
+}
+
+/* ---- writing ---- */
+
+int conn_put(struct conn *c, const void *p, size_t n)
+{
+    struct slice s;
+    int err = bytes_alloc(&c->front->engine->bytes, n, &s);
+    if (err)
+        return err;
+    memcpy(s.p, p, n);
+    err = outq_push(&c->out, &s, 1, false);
+    slice_unref(&s);
+    return err;
+}
+
+int conn_write(struct conn *c, struct outq *more)
+{
+    for (;;) {
+        struct iovec iov[IOV_MAX_ONCE];
+        size_t wanted = 0;
+        int n = outq_empty(&c->out) ? 0 : outq_iov(&c->out, iov, IOV_MAX_ONCE);
+        if (more)
+            n += outq_iov(more, iov + n, IOV_MAX_ONCE - n);
+        if (n == 0)
+            return 1;
+        for (int i = 0; i < n; i++)
+            wanted += iov[i].iov_len;
+        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n};
+        ssize_t written = n == 1 ? send(c->io.fd, iov[0].iov_base, iov[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                                 : sendmsg(c->io.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0 && errno != EAGAIN)
+            return ERR_SYSTEM;
+        size_t left = written > 0 ? (size_t)written : 0;
+        metrics_add(c->front->metrics, METRIC_BYTES_OUT, left);
+        size_t own = left < c->out.bytes ? left : (size_t)c->out.bytes;
+        if (own)
+            outq_advance(&c->out, own);
+        if (left > own)
+            outq_advance(more, left - own);
+        if ((written > 0 ? (size_t)written : 0) < wanted) {
+            conn_watch(c, EPOLLIN | EPOLLOUT);
+            return 0;
+        }
+    }
+}
+
+bool conn_flush(struct conn *c)
+{
+    if (conn_write(c, NULL) < 0) {
+        conn_gone(c);
+        return false;
+    }
+    return true;
+}
+
+/* ---- the end ---- */
+
+static void ending_input(struct conn *c, uint8_t *p, size_t n)
+{
+    (void)c, (void)p, (void)n; /* read only so that the answer is not lost in a reset */
+}
+
+static void ending_drained(struct conn *c)
+{
+    int done = conn_write(c, NULL);
+    if (done < 0) {
+        conn_close(c);
+    } else if (done > 0) {
+        shutdown(c->io.fd, SHUT_WR);
+        conn_watch(c, EPOLLIN);
+    }
+}
+
+static void ending_timeout(struct conn *c)
+{
+    conn_abort(c);
+}
+
+static void ending_gone(struct conn *c)
+{
+    (void)c;
+}
+
+static const struct conn_role ending = {
+    .name = "ending",
+    .on_input = ending_input,
+    .on_drained = ending_drained,
+    .on_gone = ending_gone,
+    .on_timeout = ending_timeout,
+};
+
+void conn_set_role(struct conn *c, const struct conn_role *role)
+{
+    c->release(c);
+    c->role = role;
+    c->release = role->release;
+}
+
+void conn_end(struct conn *c)
+{
+    if (c->is_dead || c->role == &ending)
+        return;
+    front_uncount_waiting(c->front, c);
+    /* Callers up the stack may still look at what the last role kept: it is released with the connection. */
+    c->role = &ending;
+    c->session = NULL;
+    conn_watch(c, EPOLLIN);
+    conn_timer(c, END_WAIT_MS);
+    ending_drained(c);
+}
+
+static void to_grave(struct conn *c)
+{
+    struct front *f = c->front;
+    c->dead_next = f->dead;
+    f->dead = c;
+    reactor_defer(f->reactor, &f->bury_task, REACTOR_FLUSH);
+}
+
+void conn_hold(struct conn *c)
+{
+    c->holds++;
+}
+
+void conn_unhold(struct conn *c)
+{
+    if (--c->holds == 0 && c->is_dead)
+        to_grave(c);
+}
+
+void conn_close(struct conn *c)
+{
+    struct front *f = c->front;
+    if (c->is_dead)
+        return;
+    c->is_dead = true;
+    if (c->is_watched)
+        reactor_remove(f->reactor, &c->io);
+    close(c->io.fd);
+    reactor_timer_cancel(f->reactor, &c->timer);
+    front_uncount_waiting(f, c);
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        f->conns = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    f->n_conns--;
+    metrics_set(f->metrics, METRIC_CONNECTIONS_OPEN, f->n_conns);
+    c->session = NULL;
+    if (c->holds == 0)
+        to_grave(c);
+}
+
+void conn_abort(struct conn *c)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    if (!c->is_dead)
+        setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    conn_close(c);
+}
+
+void conn_gone(struct conn *c)
+{
+    if (c->is_dead)
+        return;
+    c->role->on_gone(c);
+    conn_close(c);
+}
+
+void conn_bury(struct front *f)
+{
+    while (f->dead) {
+        struct conn *c = f->dead;
+        f->dead = c->dead_next;
+        c->release(c);
+        outq_deinit(&c->out);
+        free(c->in);
+        free(c);
+    }
+}

@@ -1,0 +1,74 @@
+/* The front door of a node: listeners, connections, who waits from where, and civetweb behind its seam.
+ * Reactor's thread only. */
+#ifndef STARLING_FRONT_H
+#define STARLING_FRONT_H
+
+#include "conn.h"
+#include "cors.h"
+#include "engine.h"
+#include "seam.h"
+
+struct front_options {
+    const char *path; /* of the transports, with slashes at both ends */
+    const char *cookie; /* name, or "" */
+    struct cors cors;
+    uint32_t request_timeout_ms, idle_timeout_ms;
+    uint32_t max_waiting_per_address, max_connections;
+    unsigned threads;
+    /* Answers what is not a transport, on civetweb's threads. */
+    visit_handler *web;
+    void *web_user;
+};
+
+/* Connections from one address that carry no transport, oldest first. */
+struct address {
+    uint32_t ip;
+    unsigned count;
+    struct conn *oldest, *newest;
+    UT_hash_handle hh;
+};
+
+struct listener {
+    struct reactor_io io;
+    struct front *front;
+};
+
+struct front {
+    struct reactor *reactor;
+    struct metrics *metrics;
+    struct engine *engine;
+    struct front_options options;
+    struct seam *seam;
+    struct listener listener[2];
+    unsigned n_listeners;
+    int reserve_fd; /* given up for a moment to refuse a connection when there is no descriptor left */
+    struct address *addresses;
+    struct conn *conns, *dead;
+    unsigned n_conns;
+    struct conn *line, **line_end;
+    struct reactor_task bury_task;
+    struct http_reader scratch_reader; /* for requests that come in one piece */
+    uint8_t scratch[64 * 1024];
+};
+
+/* Borrows everything that options point to. NULL on failure. */
+struct front *front_new(struct reactor *r, struct metrics *m, struct engine *e, const struct front_options *o);
+/* 0 or ERR_SYSTEM with errno. */
+int front_listen(struct front *f, const char *ip, uint16_t port);
+/* No new connections from now on. */
+void front_stop_listening(struct front *f);
+/* Closes what is left; visits must have come back. */
+void front_free(struct front **f);
+
+/* A connection begins and ends to count as waiting from its address. */
+void front_count_waiting(struct front *f, struct conn *c);
+void front_uncount_waiting(struct front *f, struct conn *c);
+
+/* Transports' requests are handled in the order in which their heads became complete, although the first one of a
+ * connection visits civetweb on the way: a request joins the line, and has its turn (gate_take_turn) when it is ready
+ * and everything before it has had its own. */
+void front_line_join(struct front *f, struct conn *c, bool ready);
+/* skip: it has been answered already, its turn is passed over. */
+void front_line_ready(struct front *f, struct conn *c, bool skip);
+
+#endif

@@ -1,0 +1,407 @@
+/* The way of a request, by the progress of its bytes:
+ *
+ *   head complete, transport   the connection's first: its head visits civetweb, then takes its turn in the line;
+ *                              a later one: takes its turn at once. Its turn: engineio_head(), the body is read,
+ *                              engineio_request().
+ *   all complete, other        head and body visit civetweb, whose answer is written.
+ *   malformed, too big         400, 413 or 431, and the connection ends.
+ *
+ * While a request is being answered (is_busy) nothing behind it is looked at. */
+#include "gate.h"
+#include "bundle.h"
+#include "engineio.h"
+#include "err.h"
+#include "front.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+enum {
+    KEPT_WHILE_BUSY_BYTES = 64 * 1024, /* of requests that a client sends before it has its answer */
+    PROGRESS_BYTES = 16 * 1024,           /* of a body that buy it time */
+    ANSWER_HEAD_BYTES = 1024 + CORS_HEADERS_MAX * 2,
+};
+
+/* ---- answers ---- */
+
+void gate_answered(struct conn *c)
+{
+    const struct front_options *o = &c->front->options;
+    int done = conn_write(c, NULL);
+    if (done < 0) {
+        conn_gone(c);
+        return;
+    }
+    if (!c->keep_alive) {
+        conn_end(c);
+        return;
+    }
+    if (!done) { /* an answer that is not read in time ends the connection */
+        conn_timer(c, o->request_timeout_ms);
+        return;
+    }
+    c->is_busy = false;
+    c->resumes = c->in_n > 0;
+    conn_timer(c, c->resumes ? 0 : o->idle_timeout_ms);
+    conn_watch(c, EPOLLIN);
+}
+
+void gate_answer(struct conn *c, int status, const char *content_type, const char *headers, struct span body)
+{
+    struct slice s;
+    char head[ANSWER_HEAD_BYTES];
+    int n = snprintf(head, sizeof(head), "HTTP/1.1 %d %s\r\n%s%s%sContent-Length: %zu\r\n%s%s\r\n", status,
+                     http_status_text(status), content_type[0] ? "Content-Type: " : "", content_type,
+                     content_type[0] ? "\r\n" : "", body.n, headers, c->keep_alive ? "" : "Connection: close\r\n");
+    if (n >= (int)sizeof(head) || bytes_alloc(&c->front->engine->bytes, (size_t)n + body.n, &s)) {
+        conn_close(c);
+        return;
+    }
+    memcpy(s.p, head, (size_t)n);
+    if (body.n)
+        memcpy(s.p + n, body.p, body.n);
+    int err = outq_push(&c->out, &s, 1, false);
+    slice_unref(&s);
+    if (err)
+        conn_close(c);
+    else
+        gate_answered(c);
+}
+
+void gate_answer_and_end(struct conn *c, int status, const char *content_type, const char *headers,
+                         struct span body)
+{
+    c->keep_alive = false;
+    gate_answer(c, status, content_type, headers, body);
+}
+
+static void answer_error(struct conn *c, int status)
+{
+    c->is_busy = true;
+    gate_answer_and_end(c, status, "text/plain", "", span_of(http_status_text(status)));
+}
+
+/* ---- visits to civetweb ---- */
+
+static void put_visit_answer(struct conn *c, struct visit *v)
+{
+    struct span body = visit_static_body(v);
+    struct slice rest = {NULL, (uint8_t *)(uintptr_t)body.p, body.n};
+    size_t n;
+    char *head = visit_take_answer(v, &n);
+    int err = !head || conn_put(c, head, n);
+    if (!err && body.n)
+        err = outq_push(&c->out, &rest, 1, false);
+    free(head);
+    c->keep_alive = c->keep_alive && visit_keep_alive(v) && visit_end(v) != VISIT_REFUSED;
+    if (err)
+        conn_close(c);
+    else
+        gate_answered(c);
+}
+
+static void on_deferred_finish(struct visit *v)
+{
+    struct conn *c = visit_owner(v);
+    c->visit = NULL;
+    put_visit_answer(c, v);
+    visit_free(v);
+}
+
+static void go_on_after_visit(struct conn *c, struct visit *v)
+{
+    switch (visit_end(v)) {
+    case VISIT_DEFERRED:
+        c->visit = v;
+        conn_watch(c, EPOLLIN); /* to learn when the client goes away meanwhile */
+        visit_on_finish(v, on_deferred_finish);
+        visit_run_deferred(v);
+        return;
+    case VISIT_TRANSPORT:
+        if (c->in_line)
+            front_line_ready(c->front, c, false);
+        else
+            answer_error(c, 404); /* a path that only becomes one by decoding */
+        break;
+    case VISIT_REFUSED:
+    case VISIT_ANSWERED:
+        if (c->in_line)
+            front_line_ready(c->front, c, true);
+        put_visit_answer(c, v);
+        break;
+    }
+    visit_free(v);
+}
+
+static void on_visit_back(struct visit *v)
+{
+    struct conn *c = visit_owner(v);
+    if (c->is_dead) {
+        if (c->in_line)
+            front_line_ready(c->front, c, true);
+        visit_free(v);
+    } else {
+        go_on_after_visit(c, v);
+    }
+    conn_unhold(c);
+}
+
+static bool visit(struct conn *c, const uint8_t *request, size_t n)
+{
+    struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = c->port, .sin_addr.s_addr = c->ip};
+    char *raw = malloc(n);
+    if (!raw)
+        return false;
+    memcpy(raw, request, n);
+    c->is_busy = true;
+    if (!seam_visit(c->front->seam, raw, n, &peer, c->keep_alive, on_visit_back, c))
+        return false;
+    conn_hold(c);
+    return true;
+}
+
+/* ---- requests ---- */
+
+/* Below the transports' path, but not one of the client's files. */
+static bool is_transport_path(const struct front *f, struct span path)
+{
+    size_t n = strlen(f->options.path);
+    if (path.n < n || memcmp(path.p, f->options.path, n) != 0)
+        return false;
+    return bundle_find((struct span){path.p + n, path.n - n}) == NULL;
+}
+
+static bool keep_request(struct conn *c, const struct http_reader *r, const uint8_t *base, size_t n)
+{
+    if (!c->reader) {
+        c->reader = malloc(sizeof(*c->reader));
+        if (!c->reader)
+            return false;
+        *c->reader = *r;
+        c->front->scratch_reader.chunked = NULL; /* it moved along */
+    }
+    return base == c->in || conn_keep_input(c, base, n, SIZE_MAX) == 0;
+}
+
+static void release(struct conn *c)
+{
+    if (!c->reader)
+        return;
+    http_reader_deinit(c->reader);
+    free(c->reader);
+    c->reader = NULL;
+}
+
+/* The transports' turn at a complete head. True: the body may be read on. */
+static bool begin_transport(struct conn *c, struct http_reader *r, const uint8_t *base, size_t n)
+{
+    struct front *f = c->front;
+    c->is_busy = true;
+    if (c->is_transport && !f->line)
+        return engineio_head(c, r, (const char *)base);
+    if (!keep_request(c, r, base, n)) {
+        conn_close(c);
+    } else if (c->is_transport) {
+        front_line_join(f, c, true);
+    } else {
+        front_line_join(f, c, false);
+        if (!visit(c, c->in, c->reader->head_n)) {
+            front_line_ready(f, c, true);
+            answer_error(c, 503);
+        }
+    }
+    return false;
+}
+
+static bool on_head(struct conn *c, struct http_reader *r, const uint8_t *base, size_t n)
+{
+    struct front *f = c->front;
+    bool is_transport = is_transport_path(f, http_path(r, (const char *)base));
+    r->max_body_bytes = is_transport ? f->engine->options.max_payload_bytes : LIMIT_API_BODY_BYTES;
+    c->keep_alive = http_keep_alive(r);
+    metrics_add(f->metrics, METRIC_HTTP_REQUESTS, 1);
+    if (is_transport)
+        return begin_transport(c, r, base, n);
+    if (http_body_too_big(r, r->max_body_bytes)) {
+        answer_error(c, 413);
+        return false;
+    }
+    if (http_has_body(r) && http_header_has(r, (const char *)base, "Expect", "100-continue"))
+        conn_put(c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+    return conn_flush(c);
+}
+
+static void on_request(struct conn *c, struct http_reader *r, const uint8_t *base)
+{
+    if (is_transport_path(c->front, http_path(r, (const char *)base)))
+        engineio_request(c, r, (const char *)base);
+    else if (!visit(c, base, r->used))
+        answer_error(c, 503);
+}
+
+static void on_broken(struct conn *c, const struct http_reader *r, int err)
+{
+    bool was_transport = c->session != NULL;
+    if (was_transport)
+        engineio_body_broken(c, err);
+    else
+        answer_error(c, err != ERR_HTTP_TOO_BIG ? 400 : r->head_complete ? 413 : 431);
+}
+
+/* Raw bytes of one request, chunk sizes included. */
+static size_t most_raw_bytes(const struct http_reader *r)
+{
+    return LIMIT_HTTP_HEAD_BYTES + (r->head_complete ? 2 * (size_t)r->max_body_bytes + 64 * 1024 : 0);
+}
+
+static void wait_for_more(struct conn *c, struct http_reader *r, const uint8_t *base, size_t n)
+{
+    const struct front_options *o = &c->front->options;
+    if (n > most_raw_bytes(r)) {
+        on_broken(c, r, ERR_HTTP_TOO_BIG);
+        return;
+    }
+    if (!c->reader && c->is_transport)
+        conn_timer(c, o->request_timeout_ms); /* of this request; a new connection has it from its beginning */
+    if (!keep_request(c, r, base, n))
+        conn_close(c);
+    else
+        conn_watch(c, EPOLLIN);
+}
+
+static bool is_gate(const struct conn *c)
+{
+    return !c->is_dead && c->role == &gate_role;
+}
+
+/* The request was answered, or its answer is under way: what lies behind it. True: go on with that. */
+static bool next_request(struct conn *c, uint8_t **base, size_t *n, size_t used)
+{
+    bool kept = *base == c->in;
+    if (!is_gate(c)) {
+        if (!c->is_dead && *n > used)
+            c->role->on_input(c, *base + used, *n - used);
+        if (kept)
+            conn_drop_input(c, c->in_n);
+        return false;
+    }
+    release(c);
+    *n -= used;
+    if (kept) {
+        conn_drop_input(c, used);
+        *base = c->in;
+    } else {
+        *base += used;
+    }
+    if (c->is_busy && !kept && conn_keep_input(c, *base, *n, SIZE_MAX))
+        conn_close(c);
+    c->resumes = false;
+    return !c->is_busy && *n > 0;
+}
+
+static void process(struct conn *c, uint8_t *base, size_t n)
+{
+    for (;;) {
+        struct http_reader *r = c->reader;
+        if (!r) {
+            r = &c->front->scratch_reader;
+            http_reader_deinit(r);
+            http_reader_init(r);
+        }
+        int got = http_reader_feed(r, (const char *)base, n);
+        /* A head may be complete together with its body: both steps are due then. */
+        while (got == HTTP_READ_HEAD) {
+            if (!on_head(c, r, base, n))
+                return;
+            got = http_reader_feed(r, (const char *)base, n);
+        }
+        if (got < 0) {
+            on_broken(c, r, got);
+            return;
+        }
+        if (got == HTTP_READ_MORE) {
+            wait_for_more(c, r, base, n);
+            return;
+        }
+        size_t used = r->used;
+        on_request(c, r, base);
+        if (!next_request(c, &base, &n, used))
+            return;
+    }
+}
+
+void gate_take_turn(struct conn *c)
+{
+    if (!engineio_head(c, c->reader, (const char *)c->in))
+        return;
+    process(c, c->in, c->in_n);
+}
+
+/* ---- the role ---- */
+
+static void on_input(struct conn *c, uint8_t *p, size_t n)
+{
+    size_t before = c->in_n;
+    if (c->in_line || (c->is_busy && !c->reader)) {
+        if (conn_keep_input(c, p, n, SIZE_MAX))
+            conn_close(c);
+        else if (c->in_n >= KEPT_WHILE_BUSY_BYTES)
+            conn_watch(c, 0);
+        return;
+    }
+    if (c->in_n == 0) {
+        process(c, p, n);
+        return;
+    }
+    if (conn_keep_input(c, p, n, SIZE_MAX)) {
+        conn_close(c);
+        return;
+    }
+    /* A long body has its time as long as it makes progress. */
+    if ((before ^ c->in_n) / PROGRESS_BYTES)
+        conn_timer(c, c->front->options.request_timeout_ms);
+    process(c, c->in, c->in_n);
+}
+
+static void on_drained(struct conn *c)
+{
+    gate_answered(c);
+}
+
+static void on_gone(struct conn *c)
+{
+    if (c->session)
+        engineio_gone(c);
+    if (c->visit)
+        visit_abandon(c->visit);
+    c->visit = NULL;
+}
+
+static void on_timeout(struct conn *c)
+{
+    if (c->resumes) {
+        c->resumes = false;
+        conn_timer(c, c->front->options.request_timeout_ms);
+        process(c, c->in, c->in_n);
+        return;
+    }
+    metrics_add(c->front->metrics, METRIC_CONNECTIONS_TIMED_OUT, 1);
+    if (!outq_empty(&c->out)) {
+        on_gone(c);
+        conn_abort(c);
+    } else if (c->in_n > 0 || c->reader) {
+        on_gone(c);
+        answer_error(c, 408);
+    } else {
+        conn_gone(c);
+    }
+}
+
+const struct conn_role gate_role = {
+    .name = "http",
+    .on_input = on_input,
+    .on_drained = on_drained,
+    .on_gone = on_gone,
+    .on_timeout = on_timeout,
+    .release = release,
+};

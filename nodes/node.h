@@ -1,0 +1,19 @@
+/* A node from its options to its end: what starling-node and the test programs share. */
+#ifndef STARLING_NODE_H
+#define STARLING_NODE_H
+
+#include "config.h"
+#include "engine.h"
+#include "hub.h"
+
+/* What hangs on the engine instead of Socket.IO and the bus; or a handler of events beside them. */
+struct node_parts {
+    const struct engine_app *app;   /* NULL: Socket.IO */
+    struct hub_handler handler;
+    struct node *node; /* set by node_run(), for the handler */
+};
+
+/* Runs until SIGTERM or SIGINT. parts may be NULL. The exit code of the program. */
+int node_run(const struct config *config, struct node_parts *parts);
+
+#endif

@@ -1,0 +1,527 @@
+/* civetweb 1.15 as Debian builds it looks its socket calls up dynamically, so the definitions at the end of this file
+ * take their place. They act on visits' numbers, which no descriptor of the kernel ever reaches, and on the one
+ * listening descriptor, which is an eventfd that counts the visits to be accepted; everything else goes to libc.
+ * Compared with handing it real sockets this saves eleven system calls a request, and a request cannot be read too far. */
+#include "seam.h"
+#include "container.h"
+#include "err.h"
+#include "http.h"
+#include "log.h"
+#include <civetweb.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    FIRST_NUMBER = 1 << 28, /* far above any descriptor */
+    VISITS = 1024,          /* that civetweb may have at a time */
+    ANSWER_HEAD_BYTES = 4096,
+};
+
+struct visit {
+    struct mail mail;
+    struct seam *seam;
+    void *owner;
+    void (*on_back)(struct visit *v);
+    void (*on_finish)(struct visit *v);
+    void (*run)(struct visit *v);
+    unsigned index;
+    struct sockaddr_in peer;
+    char *raw; /* what civetweb reads */
+    size_t raw_n, raw_at;
+    char *out; /* what it wrote */
+    size_t out_n, out_cap;
+    struct span static_body;
+    char *body;
+    size_t body_n;
+    enum visit_end end;
+    bool keep_alive, is_head, abandoned, in_use;
+    struct mg_connection *conn; /* while a handler runs */
+};
+
+struct seam {
+    struct reactor *reactor;
+    struct mg_context *civetweb;
+    visit_handler *handler;
+    void *user;
+    unsigned max_body_bytes;
+    int listener;   /* civetweb's number of it */
+    unsigned count; /* visits in use */
+    pthread_mutex_t lock;
+    unsigned waiting[VISITS]; /* ring of visits to be accepted */
+    _Atomic unsigned waiting_n;
+    unsigned waiting_at;
+    unsigned free_n, free_list[VISITS];
+    struct visit visit[VISITS];
+};
+
+static struct seam *the_seam; /* the functions that civetweb calls have no other way to find it */
+static _Thread_local bool starting;
+
+/* ---- civetweb's thread: a handler's view ---- */
+
+static struct span text_or_none(const char *text)
+{
+    return text ? span_of(text) : (struct span){"", 0};
+}
+
+struct span visit_method(const struct visit *v)
+{
+    return text_or_none(mg_get_request_info(v->conn)->request_method);
+}
+
+struct span visit_path(const struct visit *v)
+{
+    return text_or_none(mg_get_request_info(v->conn)->local_uri);
+}
+
+struct span visit_query(const struct visit *v)
+{
+    return text_or_none(mg_get_request_info(v->conn)->query_string);
+}
+
+struct span visit_header(const struct visit *v, const char *name)
+{
+    return text_or_none(mg_get_header(v->conn, name));
+}
+
+bool visit_read_body(struct visit *v, struct span *body)
+{
+    size_t cap = v->raw_n + 1, n = 0;
+    v->body = malloc(cap);
+    for (int got = 1; v->body && got > 0 && n < cap; n += (size_t)(got > 0 ? got : 0))
+        got = mg_read(v->conn, v->body + n, cap - n);
+    if (!v->body || n > v->seam->max_body_bytes) {
+        visit_answer(v, 413, "application/json", "", SPAN("{\"ok\":false,\"error\":\"the body is too long\"}"));
+        return false;
+    }
+    v->body_n = n;
+    *body = visit_body(v);
+    return true;
+}
+
+struct span visit_body(const struct visit *v)
+{
+    return (struct span){v->body, v->body_n};
+}
+
+void *visit_user(const struct visit *v)
+{
+    return v->seam->user;
+}
+
+static int answer_head(const struct visit *v, char *head, int status, const char *content_type,
+                       const char *headers, size_t body_n)
+{
+    int n = snprintf(head, ANSWER_HEAD_BYTES,
+                     "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%sConnection: %s\r\n\r\n", status,
+                     http_status_text(status), content_type, body_n, headers,
+                     v->keep_alive ? "keep-alive" : "close");
+    return n < ANSWER_HEAD_BYTES ? n : 0;
+}
+
+void visit_answer(struct visit *v, int status, const char *content_type, const char *headers, struct span body)
+{
+    char head[ANSWER_HEAD_BYTES];
+    int n = answer_head(v, head, status, content_type, headers, body.n);
+    v->end = VISIT_ANSWERED;
+    mg_write(v->conn, head, (size_t)n);
+    if (!v->is_head && body.n)
+        mg_write(v->conn, body.p, body.n);
+}
+
+void visit_answer_static(struct visit *v, int status, const char *content_type, const char *headers,
+                         struct span body)
+{
+    char head[ANSWER_HEAD_BYTES];
+    int n = answer_head(v, head, status, content_type, headers, body.n);
+    v->end = VISIT_ANSWERED;
+    mg_write(v->conn, head, (size_t)n);
+    if (!v->is_head)
+        v->static_body = body;
+}
+
+void visit_answer_unmodified(struct visit *v, const char *headers)
+{
+    char head[ANSWER_HEAD_BYTES];
+    int n = snprintf(head, sizeof(head), "HTTP/1.1 304 Not Modified\r\n%sConnection: %s\r\n\r\n", headers,
+                     v->keep_alive ? "keep-alive" : "close");
+    v->end = VISIT_ANSWERED;
+    mg_write(v->conn, head, (size_t)n);
+}
+
+void visit_defer(struct visit *v, void (*run)(struct visit *v))
+{
+    v->end = VISIT_DEFERRED;
+    v->run = run;
+}
+
+void visit_transport(struct visit *v)
+{
+    v->end = VISIT_TRANSPORT;
+}
+
+/* The visit that this thread of civetweb is reading. */
+static _Thread_local struct visit *current;
+
+/* civetweb has parsed a request. A positive result tells it that the request is handled. */
+static int on_request(struct mg_connection *conn)
+{
+    struct visit *v = current;
+    v->conn = conn;
+    v->is_head = span_eq(visit_method(v), SPAN("HEAD"));
+    v->seam->handler(v, v->seam->user);
+    v->conn = NULL;
+    return 200;
+}
+
+/* ---- the reactor's side ---- */
+
+static void on_back(struct mail *mail)
+{
+    struct visit *v = container_of(mail, struct visit, mail);
+    v->on_back(v);
+}
+
+bool seam_visit(struct seam *s, char *raw, size_t n, const struct sockaddr_in *peer, bool keep_alive,
+                void (*on_back_fn)(struct visit *v), void *owner)
+{
+    if (s->free_n == 0) {
+        free(raw);
+        return false;
+    }
+    unsigned index = s->free_list[--s->free_n];
+    struct visit *v = &s->visit[index];
+    *v = (struct visit){
+        .mail = {.on_delivery = on_back},
+        .seam = s,
+        .owner = owner,
+        .on_back = on_back_fn,
+        .index = index,
+        .peer = *peer,
+        .raw = raw,
+        .raw_n = n,
+        .keep_alive = keep_alive,
+        .in_use = true,
+    };
+    s->count++;
+    pthread_mutex_lock(&s->lock);
+    unsigned waiting = atomic_load(&s->waiting_n);
+    s->waiting[(s->waiting_at + waiting) % VISITS] = index;
+    atomic_store(&s->waiting_n, waiting + 1);
+    pthread_mutex_unlock(&s->lock);
+    if (waiting == 0)
+        eventfd_write(s->listener, 1);
+    return true;
+}
+
+bool seam_is_idle(const struct seam *s)
+{
+    return s->count == 0;
+}
+
+void *visit_owner(const struct visit *v)
+{
+    return v->owner;
+}
+
+enum visit_end visit_end(const struct visit *v)
+{
+    return v->end;
+}
+
+char *visit_take_answer(struct visit *v, size_t *n)
+{
+    char *out = v->out;
+    *n = v->out_n;
+    v->out = NULL;
+    v->out_n = v->out_cap = 0;
+    return out;
+}
+
+struct span visit_static_body(const struct visit *v)
+{
+    return v->static_body;
+}
+
+bool visit_keep_alive(const struct visit *v)
+{
+    return v->keep_alive;
+}
+
+void visit_run_deferred(struct visit *v)
+{
+    v->run(v);
+}
+
+void visit_on_finish(struct visit *v, void (*on_finish)(struct visit *v))
+{
+    v->on_finish = on_finish;
+}
+
+void visit_abandon(struct visit *v)
+{
+    v->abandoned = true;
+}
+
+static bool put(struct visit *v, const void *p, size_t n)
+{
+    if (v->out_n + n > v->out_cap) {
+        size_t cap = v->out_cap ? v->out_cap * 2 : 512;
+        while (cap < v->out_n + n)
+            cap *= 2;
+        char *grown = realloc(v->out, cap);
+        if (!grown)
+            return false;
+        v->out = grown;
+        v->out_cap = cap;
+    }
+    memcpy(v->out + v->out_n, p, n);
+    v->out_n += n;
+    return true;
+}
+
+void visit_finish(struct visit *v, int status, const char *content_type, struct span body)
+{
+    char head[ANSWER_HEAD_BYTES];
+    if (v->abandoned) {
+        visit_free(v);
+        return;
+    }
+    int n = answer_head(v, head, status, content_type, "", body.n);
+    v->keep_alive = put(v, head, (size_t)n) && put(v, body.p, body.n) && v->keep_alive;
+    v->on_finish(v);
+}
+
+void visit_free(struct visit *v)
+{
+    struct seam *s = v->seam;
+    free(v->raw);
+    free(v->out);
+    free(v->body);
+    v->in_use = false;
+    s->free_list[s->free_n++] = v->index;
+    s->count--;
+}
+
+/* ---- start and stop ---- */
+
+static int on_log(const struct mg_connection *conn, const char *message)
+{
+    (void)conn;
+    log_event(LOG_DEBUG, "civetweb", LOG_TEXT("message", message));
+    return 1;
+}
+
+struct seam *seam_start(struct reactor *r, const struct seam_options *o, visit_handler *handler, void *user)
+{
+    char threads[16];
+    snprintf(threads, sizeof(threads), "%u", o->threads);
+    const char *options[] = {
+        "listening_ports",    "127.0.0.1:0", /* never listened on */
+        "num_threads",        threads,
+        "enable_keep_alive",  "no", /* one visit, one request */
+        "request_timeout_ms", "10000",
+        NULL,
+    };
+    struct mg_callbacks callbacks = {.begin_request = on_request, .log_message = on_log};
+    if (the_seam)
+        return NULL;
+    struct seam *s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    s->reactor = r;
+    s->handler = handler;
+    s->user = user;
+    s->max_body_bytes = o->max_body_bytes;
+    s->listener = -1;
+    pthread_mutex_init(&s->lock, NULL);
+    while (s->free_n < VISITS) {
+        s->free_list[s->free_n] = VISITS - 1 - s->free_n;
+        s->free_n++;
+    }
+    the_seam = s;
+    starting = true;
+    s->civetweb = mg_start(&callbacks, NULL, options);
+    starting = false;
+    if (!s->civetweb || s->listener < 0) {
+        log_event(LOG_ERROR, "civetweb_failed", LOG_TEXT("reason", "it did not start"));
+        seam_stop(&s);
+    }
+    return s;
+}
+
+void seam_stop(struct seam **sp)
+{
+    struct seam *s = *sp;
+    if (!s)
+        return;
+    if (s->civetweb)
+        mg_stop(s->civetweb);
+    pthread_mutex_destroy(&s->lock);
+    the_seam = NULL;
+    free(s);
+    *sp = NULL;
+}
+
+/* ---- what civetweb takes for the kernel ---- */
+
+#define EXPORT __attribute__((visibility("default")))
+
+static bool is_visit(int fd)
+{
+    return fd >= FIRST_NUMBER && fd < FIRST_NUMBER + VISITS;
+}
+
+static struct visit *visit_of(int fd)
+{
+    return &the_seam->visit[fd - FIRST_NUMBER];
+}
+
+static bool is_listener(int fd)
+{
+    return the_seam && fd == the_seam->listener && fd >= 0;
+}
+
+#define NEXT(type, name, ...)                                                                                \
+    static type (*next)(__VA_ARGS__);                                                                        \
+    if (!next)                                                                                               \
+        *(void **)&next = dlsym(RTLD_NEXT, #name)
+
+/* civetweb opens its listening socket: an eventfd takes the number. */
+EXPORT int listen(int fd, int backlog)
+{
+    NEXT(int, listen, int, int);
+    if (!starting)
+        return next(fd, backlog);
+    int event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (event_fd < 0)
+        return -1;
+    if (dup2(event_fd, fd) < 0) {
+        close(event_fd);
+        return -1;
+    }
+    close(event_fd);
+    the_seam->listener = fd;
+    return 0;
+}
+
+EXPORT int accept(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+{
+    NEXT(int, accept, int, struct sockaddr *restrict, socklen_t *restrict);
+    if (!is_listener(fd))
+        return next(fd, addr, len);
+    struct seam *s = the_seam;
+    eventfd_t count;
+    pthread_mutex_lock(&s->lock);
+    unsigned n = atomic_load(&s->waiting_n);
+    unsigned index = s->waiting[s->waiting_at];
+    if (n > 0) {
+        s->waiting_at = (s->waiting_at + 1) % VISITS;
+        atomic_store(&s->waiting_n, n - 1);
+    }
+    if (n <= 1)
+        eventfd_read(fd, &count);
+    pthread_mutex_unlock(&s->lock);
+    if (n == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    memcpy(addr, &s->visit[index].peer, sizeof(s->visit[index].peer));
+    *len = sizeof(s->visit[index].peer);
+    return FIRST_NUMBER + (int)index;
+}
+
+EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+    NEXT(int, poll, struct pollfd *, nfds_t, int);
+    if (n == 1 && is_visit(fds[0].fd)) {
+        fds[0].revents = fds[0].events & (POLLIN | POLLOUT);
+        return 1;
+    }
+    if (n == 1 && is_listener(fds[0].fd) && atomic_load(&the_seam->waiting_n) > 0) {
+        fds[0].revents = POLLIN;
+        return 1;
+    }
+    return next(fds, n, timeout_ms);
+}
+
+EXPORT ssize_t recv(int fd, void *dst, size_t n, int flags)
+{
+    NEXT(ssize_t, recv, int, void *, size_t, int);
+    if (!is_visit(fd))
+        return next(fd, dst, n, flags);
+    struct visit *v = visit_of(fd);
+    size_t left = v->raw_n - v->raw_at;
+    current = v;
+    if (n > left)
+        n = left;
+    memcpy(dst, v->raw + v->raw_at, n);
+    v->raw_at += n;
+    return (ssize_t)n;
+}
+
+EXPORT ssize_t send(int fd, const void *src, size_t n, int flags)
+{
+    NEXT(ssize_t, send, int, const void *, size_t, int);
+    if (!is_visit(fd))
+        return next(fd, src, n, flags);
+    if (put(visit_of(fd), src, n))
+        return (ssize_t)n;
+    errno = ENOMEM;
+    return -1;
+}
+
+/* civetweb is done with a visit: it goes back to the reactor. */
+EXPORT int close(int fd)
+{
+    NEXT(int, close, int);
+    if (!is_visit(fd))
+        return next(fd);
+    struct visit *v = visit_of(fd);
+    current = NULL;
+    reactor_post(v->seam->reactor, &v->mail);
+    return 0;
+}
+
+EXPORT int shutdown(int fd, int how)
+{
+    NEXT(int, shutdown, int, int);
+    return is_visit(fd) ? 0 : next(fd, how);
+}
+
+EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t n)
+{
+    NEXT(int, setsockopt, int, int, int, const void *, socklen_t);
+    return is_visit(fd) ? 0 : next(fd, level, name, value, n);
+}
+
+EXPORT int getsockname(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+{
+    NEXT(int, getsockname, int, struct sockaddr *restrict, socklen_t *restrict);
+    struct sockaddr_in any = {.sin_family = AF_INET};
+    if (!is_visit(fd) && !is_listener(fd))
+        return next(fd, addr, len);
+    memcpy(addr, &any, sizeof(any));
+    *len = sizeof(any);
+    return 0;
+}
+
+EXPORT int fcntl64(int fd, int command, ...)
+{
+    NEXT(int, fcntl64, int, int, ...);
+    va_list args;
+    va_start(args, command);
+    void *arg = va_arg(args, void *); /* every command's argument fits into one register */
+    va_end(args);
+    return is_visit(fd) ? 0 : next(fd, command, arg);
+}

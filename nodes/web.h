@@ -1,0 +1,23 @@
+/* What a node serves over plain HTTP: the client's files, /healthz, /readyz, /metrics and the API (proto/http.md).
+ * web_answer() runs on civetweb's threads; what needs the hub goes on on the reactor. */
+#ifndef STARLING_WEB_H
+#define STARLING_WEB_H
+
+#include "cors.h"
+#include "hub.h"
+#include "seam.h"
+#include <stdatomic.h>
+
+struct web {
+    struct hub *hub;
+    struct reactor *reactor;
+    struct metrics *metrics;
+    const char *path; /* of the transports: the client's files lie below it */
+    struct cors cors;
+    atomic_bool ready;
+};
+
+/* user is a struct web. */
+void web_answer(struct visit *v, void *user);
+
+#endif
