@@ -10,7 +10,6 @@
 struct node_parts {
     const struct engine_app *app;   /* NULL: Socket.IO */
     struct hub_handler handler;
-    struct node *node; /* set by node_run(), for the handler */
 };
 
 /* Runs until SIGTERM or SIGINT. parts may be NULL. The exit code of the program. */
