@@ -35,6 +35,7 @@ struct conn *conn_new(struct front *front, int fd, uint32_t ip, uint16_t port, c
     c->release = role->release;
     c->ip = ip;
     c->port = port;
+    c->since_ms = reactor_now_ms(front->reactor);
     outq_init(&c->out);
     timer_init(&c->timer, on_timer);
     c->next = front->conns;

@@ -53,6 +53,7 @@ struct conn {
     };
     struct session *session; /* whose polls or frames it carries */
     struct visit *visit;     /* an answer that is being made */
+    uint64_t since_ms; /* accepted */
     struct address *address; /* while it counts as waiting */
     struct conn *address_prev, *address_next;
     struct conn *prev, *next; /* all of the front */

@@ -15,6 +15,8 @@
 enum {
     ACCEPTS_PER_TURN = 64,
     BACKLOG = 4096,
+    CROWD_MS = 1000, /* after which a request that has not come is late */
+    CROWD_FACTOR = 8,
 };
 
 static void bury(struct reactor_task *task)
@@ -86,7 +88,15 @@ static struct address *address_of(struct front *f, uint32_t ip)
 }
 
 /* Above the cap it is the oldest that goes: who sends half a request and waits cannot keep others of the same
- * address (a company's, a load balancer's) out. */
+ * address (a company's, a load balancer's) out. A crowd that connects all at once is let in: its requests are on
+ * their way. */
+static bool is_too_many(const struct front *f, const struct address *a)
+{
+    uint64_t age_ms = reactor_now_ms(f->reactor) - a->oldest->since_ms;
+    uint64_t cap = f->options.max_waiting_per_address;
+    return a->count > cap && (age_ms >= CROWD_MS || a->count > CROWD_FACTOR * cap);
+}
+
 void front_count_waiting(struct front *f, struct conn *c)
 {
     struct address *a = address_of(f, c->ip);
@@ -100,7 +110,8 @@ void front_count_waiting(struct front *f, struct conn *c)
     else
         a->oldest = c;
     a->newest = c;
-    if (++a->count > f->options.max_waiting_per_address) {
+    a->count++;
+    if (is_too_many(f, a)) {
         metrics_add(f->metrics, METRIC_CONNECTIONS_REFUSED, 1);
         conn_abort(a->oldest);
     }
