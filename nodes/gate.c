@@ -261,8 +261,8 @@ static void wait_for_more(struct conn *c, struct http_reader *r, const uint8_t *
         on_broken(c, r, ERR_HTTP_TOO_BIG);
         return;
     }
-    if (!c->reader && c->is_transport)
-        conn_timer(c, o->request_timeout_ms); /* of this request; a new connection has it from its beginning */
+    if (!c->reader)
+        conn_timer(c, o->request_timeout_ms);
     if (!keep_request(c, r, base, n))
         conn_close(c);
     else
@@ -295,7 +295,10 @@ static bool next_request(struct conn *c, uint8_t **base, size_t *n, size_t used)
     }
     if (c->is_busy && !kept && conn_keep_input(c, *base, *n, SIZE_MAX))
         conn_close(c);
-    c->resumes = false;
+    if (c->resumes) { /* here and now instead */
+        c->resumes = false;
+        conn_timer(c, c->front->options.idle_timeout_ms);
+    }
     return !c->is_busy && *n > 0;
 }
 
