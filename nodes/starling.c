@@ -417,7 +417,7 @@ static int send_emit(const char *address, unsigned port, const char *body)
         return 1;
     }
     if (answer.status == 200) {
-        printf("%s\n", answer.body);
+        printf("%.*s\n", (int)strcspn(answer.body, "\r\n"), answer.body);
     } else {
         error_text(&answer, error, sizeof error);
         fprintf(stderr, "starling emit: http://%s:%u answered %d%s%s\n", address, port, answer.status,

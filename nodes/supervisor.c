@@ -137,6 +137,8 @@ __attribute__((noreturn)) static void run_node(const struct supervisor *s, char 
         fcntl(READY_FD, F_SETFD, 0);
     else
         dup2(ready_fd, READY_FD);
+    /* Our standard output is for the lines that we promise. */
+    dup2(STDERR_FILENO, STDOUT_FILENO);
     sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
     execv(s->program, argv);
     dprintf(STDERR_FILENO, "starling up: cannot run %s: %s\n", s->program, strerror(errno));
