@@ -75,10 +75,14 @@ void gate_answer_and_end(struct conn *c, int status, const char *content_type, c
     gate_answer(c, status, content_type, headers, body);
 }
 
+/* 400 in the words of Engine.IO: a client that sent it wants to read those. */
 static void answer_error(struct conn *c, int status)
 {
     c->is_busy = true;
-    gate_answer_and_end(c, status, "text/plain", "", span_of(http_status_text(status)));
+    if (status == 400)
+        gate_answer_and_end(c, 400, "application/json", "", eio_reject_body(EIO_REJECT_REQUEST, &status));
+    else
+        gate_answer_and_end(c, status, "text/plain", "", span_of(http_status_text(status)));
 }
 
 /* ---- visits to civetweb ---- */
@@ -146,13 +150,21 @@ static void on_visit_back(struct visit *v)
     conn_unhold(c);
 }
 
-static bool visit(struct conn *c, const uint8_t *request, size_t n)
+/* civetweb takes a tab in a head for a broken request, where the standard allows it like a blank. */
+static void replace_tabs(char *head, size_t n)
+{
+    for (char *tab = memchr(head, '\t', n); tab; tab = memchr(tab, '\t', (size_t)(head + n - tab)))
+        *tab = ' ';
+}
+
+static bool visit(struct conn *c, const uint8_t *request, size_t n, size_t head_n)
 {
     struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = c->port, .sin_addr.s_addr = c->ip};
     char *raw = malloc(n);
     if (!raw)
         return false;
     memcpy(raw, request, n);
+    replace_tabs(raw, head_n);
     c->is_busy = true;
     if (!seam_visit(c->front->seam, raw, n, &peer, c->keep_alive, on_visit_back, c))
         return false;
@@ -205,7 +217,7 @@ static bool begin_transport(struct conn *c, struct http_reader *r, const uint8_t
         front_line_join(f, c, true);
     } else {
         front_line_join(f, c, false);
-        if (!visit(c, c->in, c->reader->head_n)) {
+        if (!visit(c, c->in, c->reader->head_n, c->reader->head_n)) {
             front_line_ready(f, c, true);
             answer_error(c, 503);
         }
@@ -235,7 +247,7 @@ static void on_request(struct conn *c, struct http_reader *r, const uint8_t *bas
 {
     if (is_transport_path(c->front, http_path(r, (const char *)base)))
         engineio_request(c, r, (const char *)base);
-    else if (!visit(c, base, r->used))
+    else if (!visit(c, base, r->used, r->head_n))
         answer_error(c, 503);
 }
 

@@ -6,6 +6,7 @@
  *   a second POST                  200 "1"; both 400/cut   ends
  *   GET or POST connection lost    -                       ends
  *   closed by the client ("1")     200 "6"                 ends
+ *   bad packet, no pong            200, queue or "1"       ends
  *   closed by us                   200, queue or "1"       ends; without a GET it lingers for one that is told "6" "1"
  *   candidate answered the probe   200 "6"                 goes on, later GETs likewise
  *   upgrade complete               200 "1"                 goes on, on the new transport
@@ -163,7 +164,7 @@ static void close_transport(struct session *s, enum close_reason reason)
 {
     struct poll *p = poll_of(s);
     ws_drop_candidate(s);
-    if (p->get && by_server(reason) && !outq_empty(&s->out)) {
+    if (p->get && reason != CLOSE_TRANSPORT_CLOSE && !outq_empty(&s->out)) {
         answer_get_with_queue(s);
     } else if (p->get) {
         answer_get(p, reason == CLOSE_TRANSPORT_CLOSE ? NOOP_PACKET : CLOSE_PACKET);

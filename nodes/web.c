@@ -51,9 +51,18 @@ static bool etag_matches(struct span header, const char *etag)
     return header.n && (span_eq(header, SPAN("*")) || memmem(header.p, header.n, etag, strlen(etag)));
 }
 
+/* gzip in the list, unless with a quality of zero. */
 static bool accepts_gzip(struct span header)
 {
-    return memmem(header.p, header.n, "gzip", 4) != NULL;
+    const char *p = memmem(header.p, header.n, "gzip", 4), *end = header.p + header.n;
+    if (!p)
+        return false;
+    const char *item_end = memchr(p, ',', (size_t)(end - p));
+    const char *q = memmem(p, (size_t)((item_end ? item_end : end) - p), "q=", 2);
+    for (q = q ? q + 2 : NULL; q && q < end && *q != ',' && *q != ' '; q++)
+        if (*q >= '1' && *q <= '9')
+            return true;
+    return q == NULL;
 }
 
 static void answer_bundle(struct visit *v, const struct web *web, const struct bundle_file *file)

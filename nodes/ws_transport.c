@@ -66,11 +66,9 @@ static void flush(struct session *s)
     struct conn *c = s->link;
     if (!c)
         return;
-    if (s->base64 && outq_empty(&c->out) && move_as_base64(s, c)) {
-        session_close_soon(s, CLOSE_TRANSPORT_ERROR);
-        return;
-    }
     int done = conn_write(c, s->base64 ? NULL : &s->out);
+    if (done > 0 && !outq_empty(&s->out))
+        done = move_as_base64(s, c) ? ERR_MEMORY : conn_write(c, NULL);
     if (done < 0)
         session_close_soon(s, CLOSE_TRANSPORT_ERROR);
     s->is_blocked = done == 0;

@@ -124,9 +124,16 @@ int main(int argc, char **argv)
     struct node_parts parts = {
         .handler = {.on_connect = on_connect, .on_connected = on_connected, .on_event = on_event},
     };
-    int code = config_parse(argc, argv, CONFIG_NODE, &config);
+    char **args = calloc((size_t)argc + 2, sizeof(*args));
+    if (!args)
+        return 1;
+    args[0] = argv[0];
+    args[1] = "--namespaces=/,/custom"; /* one on the command line comes later and counts */
+    memcpy(args + 2, argv + 1, (size_t)argc * sizeof(*args));
+    int code = config_parse(argc + 1, args, CONFIG_NODE, &config);
     if (code == 0)
         code = node_run(&config, &parts);
     config_free(&config);
+    free(args);
     return code == CONFIG_SHOWN ? 0 : code;
 }
