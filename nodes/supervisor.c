@@ -130,6 +130,9 @@ static int first_core(void)
 __attribute__((noreturn)) static void run_node(const struct supervisor *s, char **argv, int ready_fd,
                                                pid_t parent)
 {
+    /* Of the terminal's Ctrl-C it hears from us alone: a second signal would cut its farewell to the clients.
+     */
+    setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent)
         _exit(1);
