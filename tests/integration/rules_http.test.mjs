@@ -232,6 +232,27 @@ rule('2.w the client bundle is compressed as the client accepts', async (t) => {
   }
 });
 
+rule('2.y a transport that is switched off is unknown', async (t) => {
+  const polling = await serverFor(t, 'starling-node', { ...LONG, transports: 'polling' });
+  const ws = await WebSocketPeer.open(polling);
+  assert.equal(ws.status, 400);
+  assert.match(ws.response.text, /Transport unknown/);
+  assert.deepEqual((await openPolling(polling)).upgrades, []);
+  const websocket = await serverFor(t, 'starling-node', { ...LONG, transports: 'websocket' });
+  assert.equal((await request(websocket)).json.code, 0);
+  (await openWebSocket(websocket)).drop();
+});
+
+rule('2.z a cookie that is asked for is set by the polling handshake only', async (t) => {
+  const node = await serverFor(t, 'starling-node', { ...LONG, cookie: 'place' });
+  const { sid, response } = await openPolling(node);
+  const [value, ...attributes] = response.headers['set-cookie'].split('; ');
+  assert.equal(value, `place=${sid}`);
+  assert.deepEqual(attributes.sort(), ['HttpOnly', 'Path=/', 'SameSite=Lax']);
+  await post(node, sid, '40');
+  assert.equal((await poll(node, sid)).headers['set-cookie'], undefined);
+});
+
 // ---- 2.1 CORS
 
 rule('2.1a without CORS there are no CORS headers and OPTIONS is no handshake', async () => {
@@ -311,4 +332,26 @@ rule('2.1e CORS does not restrict WebSocket', async (t) => {
   ws.drop();
   const { sid } = await openPolling(cors);
   (await probe(cors, sid)).drop();
+});
+
+rule('2.1f of several origins the asking one is echoed, others get no header', async (t) => {
+  const cors = await serverFor(t, 'starling-node', { ...LONG, cors: 'http://a.example,http://b.example' });
+  for (const origin of ['http://a.example', 'http://b.example', 'http://c.example', 'http://a.example.c', undefined]) {
+    for (const query of [{}, { transport: 'tcp' }]) {
+      const { headers } = await request(cors, { query, headers: { origin } });
+      const allowed = /^http:\/\/[ab]\.example$/.test(origin);
+      assert.equal(headers['access-control-allow-origin'], allowed ? origin : undefined);
+      assert.match(headers.vary, /\bOrigin\b/);
+    }
+  }
+});
+
+rule('2.1g with credentials every response allows them', async (t) => {
+  const cors = await serverFor(t, 'starling-node', { ...LONG, cors: 'http://a.example', corsCredentials: true });
+  const headers = { origin: 'http://a.example' };
+  const { sid, response } = await openPolling(cors, { headers });
+  for (const each of [
+    response, await post(cors, sid, '40', { headers }), await poll(cors, sid, { headers }),
+    await request(cors, { headers, query: { transport: 'tcp' } }), await request(cors, { method: 'OPTIONS', headers }),
+  ]) assert.equal(each.headers['access-control-allow-credentials'], 'true');
 });

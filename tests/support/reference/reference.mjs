@@ -10,9 +10,9 @@ const { values: flags } = parseArgs({
   args: argv,
   options: Object.fromEntries(
     ['port', 'bind', 'path', 'namespaces', 'ping-interval', 'ping-timeout', 'max-payload', 'connect-timeout',
-      'upgrade-timeout', 'cors', 'recovery']
+      'upgrade-timeout', 'cors', 'transports', 'cookie']
       .map((name) => [name, { type: 'string' }])
-      .concat([['no-pin', { type: 'boolean' }]])),
+      .concat(['no-pin', 'cors-credentials'].map((name) => [name, { type: 'boolean' }]))),
 });
 
 const number = (name) => (flags[name] === undefined ? undefined : Number(flags[name]));
@@ -23,7 +23,12 @@ const protocol = given({
   maxHttpBufferSize: number('max-payload'),
   connectTimeout: number('connect-timeout'),
   upgradeTimeout: number('upgrade-timeout'),
-  cors: flags.cors && { origin: flags.cors },
+  cors: flags.cors && {
+    origin: flags.cors.includes(',') ? flags.cors.split(',') : flags.cors,
+    credentials: flags['cors-credentials'],
+  },
+  transports: flags.transports?.split(','),
+  cookie: flags.cookie && { name: flags.cookie },
 });
 
 function engineEcho(server) {
@@ -83,9 +88,8 @@ function changeRooms(socket, names, change) {
 
 function bus(io) {
   const onConnection = (socket) => {
-    const answer = (fn) => (...args) => {
-      const ack = args.pop();
-      if (typeof ack === 'function') ack(fn(...args));
+    const answer = (fn) => (argument, ack = () => {}) => {
+      if (typeof argument !== 'function') ack(fn(argument));
     };
     socket.on('bus:join', answer((rooms) => changeRooms(socket, rooms, (room) => socket.join(room))));
     socket.on('bus:leave', answer((rooms) => changeRooms(socket, rooms, (room) => socket.leave(room))));
