@@ -46,7 +46,7 @@ struct front *front_new(struct reactor *r, struct metrics *m, struct engine *e, 
     return f;
 }
 
-void front_stop_listening(struct front *f)
+static void stop_listening(struct front *f)
 {
     for (unsigned i = 0; i < f->n_listeners; i++) {
         reactor_remove(f->reactor, &f->listener[i].io);
@@ -55,12 +55,24 @@ void front_stop_listening(struct front *f)
     f->n_listeners = 0;
 }
 
+void front_drain(struct front *f)
+{
+    struct conn *next;
+    stop_listening(f);
+    f->draining = true;
+    for (struct conn *c = f->conns; c; c = next) {
+        next = c->next;
+        if (c->role == &gate_role && !c->is_busy)
+            conn_close(c);
+    }
+}
+
 void front_free(struct front **fp)
 {
     struct front *f = *fp;
     if (!f)
         return;
-    front_stop_listening(f);
+    stop_listening(f);
     seam_stop(&f->seam);
     while (f->conns)
         conn_close(f->conns);

@@ -41,6 +41,7 @@ struct front {
     struct seam *seam;
     struct listener listener[2];
     unsigned n_listeners;
+    bool draining;
     int reserve_fd; /* given up for a moment to refuse a connection when there is no descriptor left */
     struct address *addresses;
     struct conn *conns, *dead;
@@ -55,8 +56,8 @@ struct front {
 struct front *front_new(struct reactor *r, struct metrics *m, struct engine *e, const struct front_options *o);
 /* 0 or ERR_SYSTEM with errno. */
 int front_listen(struct front *f, const char *ip, uint16_t port);
-/* No new connections from now on. */
-void front_stop_listening(struct front *f);
+/* No new connections from now on; kept-alive ones end with the answer they are waiting for. */
+void front_drain(struct front *f);
 /* Closes what is left; visits must have come back. */
 void front_free(struct front **f);
 

@@ -32,7 +32,7 @@ void gate_answered(struct conn *c)
         conn_gone(c);
         return;
     }
-    if (!c->keep_alive) {
+    if (!c->keep_alive || c->front->draining) {
         conn_end(c);
         return;
     }

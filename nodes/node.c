@@ -195,8 +195,8 @@ static void on_signal(struct reactor_io *io, uint32_t events)
     log_event(LOG_INFO, "stopping", LOG_UINT("signal", info.ssi_signo),
               LOG_UINT("sessions", engine_count(n->engine)));
     atomic_store(&n->web.ready, false);
-    front_stop_listening(n->front);
     engine_shutdown(n->engine);
+    front_drain(n->front);
     timer_init(&n->stop, on_stop);
     reactor_timer_set(n->reactor, &n->stop, STOP_WAIT_MS);
     reactor_timer_cancel(n->reactor, &n->stats);
