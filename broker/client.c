@@ -12,6 +12,7 @@
 #include "bus.h"
 #include "container.h"
 #include "err.h"
+#include "frames.h"
 #include "json.h"
 #include "limit.h"
 #include "log.h"
@@ -49,35 +50,26 @@ static void send_packet(struct session *session, enum sio_type type, struct span
     session_send(session, (struct span){head, n}, body);
 }
 
-/* A packet with attachments: text and binary frames side by side, so that nothing comes between them. */
 void socket_ack(struct socket *s, uint64_t id, struct span args, const struct span *attachments,
                 unsigned n_attachments)
 {
-    char head[SIO_HEAD_MAX(LIMIT_NAMESPACE_BYTES)];
-    enum sio_type type = n_attachments ? SIO_BINARY_ACK : SIO_ACK;
-    size_t head_n = sio_encode_head(head, type, n_attachments, nsp_name(s->nsp), true, id);
-    struct session *session = s->session;
-    size_t text_n = head_n + args.n + 2;
-    uint8_t ws_head[WS_HEAD_MAX];
-    size_t total = ws_encode_head(ws_head, WS_TEXT, true, text_n) + text_n;
-    for (unsigned i = 0; i < n_attachments; i++)
-        total += ws_encode_head(ws_head, WS_BINARY, true, attachments[i].n) + attachments[i].n;
     struct slice frames;
-    if (bytes_alloc(&session->engine->bytes, total, &frames))
+    int err = frames_encode(&s->session->engine->bytes,
+                            &(struct frames_packet){
+                                .type = SIO_ACK,
+                                .nsp = nsp_name(s->nsp),
+                                .has_id = true,
+                                .id = id,
+                                .args = args,
+                                .attachments = attachments,
+                                .n_attachments = n_attachments,
+                            },
+                            &frames);
+    if (err) { /* an acknowledgement that is lost must not be lost silently */
+        session_close_soon(s->session, CLOSE_FORCED);
         return;
-    uint8_t *p = frames.p;
-    p += ws_encode_head(p, WS_TEXT, true, text_n);
-    p = (uint8_t *)mempcpy(p, head, head_n);
-    *p++ = '[';
-    if (args.n)
-        p = (uint8_t *)mempcpy(p, args.p, args.n);
-    *p++ = ']';
-    for (unsigned i = 0; i < n_attachments; i++) {
-        p += ws_encode_head(p, WS_BINARY, true, attachments[i].n);
-        if (attachments[i].n)
-            p = (uint8_t *)mempcpy(p, attachments[i].p, attachments[i].n);
     }
-    session_push(session, &frames, 1 + n_attachments, false);
+    session_push(s->session, &frames, 1 + n_attachments, false);
     slice_unref(&frames);
 }
 

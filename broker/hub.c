@@ -2,6 +2,7 @@
 #include "ack.h"
 #include "err.h"
 #include "fanout.h"
+#include "frames.h"
 #include "limit.h"
 #include <stdlib.h>
 
@@ -37,13 +38,7 @@ bool hub_allows(const struct hub *h, struct span nsp)
     const char *list = h->options.namespaces;
     if (strcmp(list, "*") == 0)
         return nsp.n <= LIMIT_NAMESPACE_BYTES && !span_eq(nsp, SPAN("/admin"));
-    while (*list) {
-        size_t n = strcspn(list, ",");
-        if (span_eq(nsp, (struct span){list, n}))
-            return true;
-        list += n + (list[n] == ',');
-    }
-    return false;
+    return span_in_list(list, nsp);
 }
 
 struct nsp *hub_find(struct hub *h, struct span name)
@@ -307,38 +302,6 @@ void hub_remove(struct socket *s)
 
 /* ---- emits ---- */
 
-/* All frames of one event: its text, then each attachment as a binary frame. */
-static int encode(struct hub *h, const struct emit *e, uint64_t ack_id, struct slice *out)
-{
-    char sio_head[SIO_HEAD_MAX(LIMIT_NAMESPACE_BYTES)];
-    uint8_t ws_head[WS_HEAD_MAX];
-    enum sio_type type = e->n_attachments ? SIO_BINARY_EVENT : SIO_EVENT;
-    size_t sio_n = sio_encode_head(sio_head, type, e->n_attachments, e->nsp, e->wait != NULL, ack_id);
-    size_t text_n = sio_n + 1 + e->event.n + (e->args.n ? 1 + e->args.n : 0) + 1;
-    size_t total = ws_encode_head(ws_head, WS_TEXT, true, text_n) + text_n;
-    for (unsigned i = 0; i < e->n_attachments; i++)
-        total += ws_encode_head(ws_head, WS_BINARY, true, e->attachments[i].n) + e->attachments[i].n;
-    int err = bytes_alloc(&h->engine->bytes, total, out);
-    if (err)
-        return err;
-    uint8_t *p = out->p;
-    p += ws_encode_head(p, WS_TEXT, true, text_n);
-    p = (uint8_t *)mempcpy(p, sio_head, sio_n);
-    *p++ = '[';
-    p = (uint8_t *)mempcpy(p, e->event.p, e->event.n);
-    if (e->args.n) {
-        *p++ = ',';
-        p = (uint8_t *)mempcpy(p, e->args.p, e->args.n);
-    }
-    *p++ = ']';
-    for (unsigned i = 0; i < e->n_attachments; i++) {
-        p += ws_encode_head(p, WS_BINARY, true, e->attachments[i].n);
-        if (e->attachments[i].n)
-            p = (uint8_t *)mempcpy(p, e->attachments[i].p, e->attachments[i].n);
-    }
-    return 0;
-}
-
 int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq)
 {
     struct nsp *nsp = hub_find(h, e->nsp);
@@ -351,7 +314,18 @@ int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq)
     }
     struct slice frames;
     uint64_t ack_id = e->wait ? nsp->next_ack_id++ : 0;
-    int err = encode(h, e, ack_id, &frames);
+    int err = frames_encode(&h->engine->bytes,
+                            &(struct frames_packet){
+                                .type = SIO_EVENT,
+                                .nsp = e->nsp,
+                                .has_id = e->wait != NULL,
+                                .id = ack_id,
+                                .event = e->event,
+                                .args = e->args,
+                                .attachments = e->attachments,
+                                .n_attachments = e->n_attachments,
+                            },
+                            &frames);
     if (err)
         return err;
     err = fanout_start(h->fanout, nsp, e, ack_id, &frames);

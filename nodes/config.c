@@ -476,13 +476,7 @@ int config_check(const struct config *config, enum config_program program)
 
 bool config_list_has(const char *list, struct span item)
 {
-    while (*list) {
-        size_t n = strcspn(list, ",");
-        if (span_eq((struct span){list, n}, SPAN("*")) || span_eq((struct span){list, n}, item))
-            return true;
-        list += n + (list[n] == ',');
-    }
-    return false;
+    return span_in_list(list, item) || span_in_list(list, SPAN("*"));
 }
 
 /* As an argument that read_argument() takes back. */

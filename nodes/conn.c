@@ -66,37 +66,13 @@ void conn_timer(struct conn *c, uint32_t after_ms)
 
 /* ---- reading ---- */
 
-int conn_keep_input(struct conn *c, const void *p, size_t n, size_t max_bytes)
-{
-    if (n == 0)
-        return 0;
-    if (c->in_n + n > max_bytes)
-        return ERR_LIMIT;
-    if (c->in_n + n > c->in_cap) {
-        size_t cap = c->in_cap ? c->in_cap : 512;
-        while (cap < c->in_n + n)
-            cap *= 2;
-        uint8_t *grown = realloc(c->in, cap);
-        if (!grown)
-            return ERR_MEMORY;
-        c->in = grown;
-        c->in_cap = cap;
-    }
-    memcpy(c->in + c->in_n, p, n);
-    c->in_n += n;
-    return 0;
-}
-
 void conn_drop_input(struct conn *c, size_t n)
 {
-    c->in_n -= n;
-    if (c->in_n) {
-        memmove(c->in, c->in + n, c->in_n);
-        return;
-    }
-    free(c->in);
-    c->in = NULL;
-    c->in_cap = 0;
+    c->in.n -= n;
+    if (c->in.n)
+        memmove(c->in.p, c->in.p + n, c->in.n);
+    else
+        buffer_reset(&c->in);
 }
 
 void conn_read(struct conn *c)
@@ -106,7 +82,10 @@ void conn_read(struct conn *c)
     if (n > 0) {
         metrics_add(f->metrics, METRIC_BYTES_IN, (uint64_t)n);
         c->role->on_input(c, f->scratch, (size_t)n);
-    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+    } else if (n == 0) {
+        if (!c->role->on_eof || !c->role->on_eof(c))
+            conn_gone(c);
+    } else if (errno != EAGAIN && errno != EINTR) {
         conn_gone(c);
     }
 }
@@ -151,8 +130,9 @@ int conn_write(struct conn *c, struct outq *more)
         for (int i = 0; i < n; i++)
             wanted += iov[i].iov_len;
         struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n};
-        ssize_t written = n == 1 ? send(c->io.fd, iov[0].iov_base, iov[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
-                                 : sendmsg(c->io.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t written = n == 1
+                              ? send(c->io.fd, iov[0].iov_base, iov[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                              : sendmsg(c->io.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (written < 0 && errno == EINTR)
             continue;
         if (written < 0 && errno != EAGAIN)
@@ -302,7 +282,7 @@ void conn_bury(struct front *f)
         f->dead = c->dead_next;
         c->release(c);
         outq_deinit(&c->out);
-        free(c->in);
+        buffer_reset(&c->in);
         free(c);
     }
 }

@@ -3,6 +3,7 @@
 #ifndef STARLING_CONN_H
 #define STARLING_CONN_H
 
+#include "buffer.h"
 #include "engine.h"
 #include "http.h"
 #include "outq.h"
@@ -19,6 +20,8 @@ struct conn_role {
     void (*on_input)(struct conn *c, uint8_t *p, size_t n);
     /* Everything in out has been written, after a time in which it could not. */
     void (*on_drained)(struct conn *c);
+    /* The peer has said all it wants to say. True: it still gets an answer. NULL: it is gone. */
+    bool (*on_eof)(struct conn *c);
     /* The peer is gone, or the connection broke. It is closed right after this. */
     void (*on_gone)(struct conn *c);
     void (*on_timeout)(struct conn *c);
@@ -45,8 +48,7 @@ struct conn {
     uint32_t ip;
     struct timer timer;
     struct outq out;
-    uint8_t *in; /* input that is not used up */
-    size_t in_n, in_cap;
+    struct buffer in; /* input that is not used up */
     union {
         struct http_reader *reader; /* gate.c: NULL between requests */
         struct ws_reader ws;
@@ -72,8 +74,6 @@ void conn_read(struct conn *c);
 /* EPOLLIN, EPOLLOUT, both or 0. */
 void conn_watch(struct conn *c, uint32_t events);
 
-/* Keeps input for later: 0, ERR_MEMORY, or ERR_LIMIT above max_bytes. */
-int conn_keep_input(struct conn *c, const void *p, size_t n, size_t max_bytes);
 /* Forgets the first n bytes of what is kept. */
 void conn_drop_input(struct conn *c, size_t n);
 

@@ -5,20 +5,9 @@
 /* A longer value than this is not echoed: the browser then refuses, which is right for such a thing. */
 enum { ECHO_MAX = 1024 };
 
-static bool listed(const char *list, struct span origin)
-{
-    while (*list) {
-        size_t n = strcspn(list, ",");
-        if (span_eq(origin, (struct span){list, n}))
-            return true;
-        list += n + (list[n] == ',');
-    }
-    return false;
-}
-
 bool cors_allows(const struct cors *c, struct span origin)
 {
-    return strcmp(c->origins, "*") == 0 || listed(c->origins, origin);
+    return strcmp(c->origins, "*") == 0 || span_in_list(c->origins, origin);
 }
 
 size_t cors_headers(const struct cors *c, struct span origin, char *dst)
@@ -33,7 +22,7 @@ size_t cors_headers(const struct cors *c, struct span origin, char *dst)
     else if (strcmp(c->origins, "*") != 0 && !strchr(c->origins, ','))
         n = snprintf(dst, CORS_HEADERS_MAX, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n%s", c->origins,
                      credentials);
-    else if (origin.n && origin.n <= ECHO_MAX && (c->origins[0] == '*' || listed(c->origins, origin)))
+    else if (origin.n && origin.n <= ECHO_MAX && (c->origins[0] == '*' || span_in_list(c->origins, origin)))
         n = snprintf(dst, CORS_HEADERS_MAX, "Access-Control-Allow-Origin: %.*s\r\nVary: Origin\r\n%s",
                      (int)origin.n, origin.p, credentials);
     else

@@ -91,7 +91,8 @@ static bool is_valid_key(struct span key)
     return key.n == 24 && base64_decode(raw, key.p, key.n) == 16;
 }
 
-static void start_websocket(struct conn *c, const struct facts *f, const struct http_reader *r, const char *base)
+static void start_websocket(struct conn *c, const struct facts *f, const struct http_reader *r,
+                            const char *base)
 {
     struct span key = http_header(r, base, "Sec-WebSocket-Key");
     struct span protocols = http_header(r, base, "Sec-WebSocket-Protocol");

@@ -36,8 +36,9 @@ struct front *front_new(struct reactor *r, struct metrics *m, struct engine *e, 
     f->line_end = &f->line;
     f->bury_task.run = bury;
     f->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    f->seam = seam_start(r, &(struct seam_options){.threads = o->threads, .max_body_bytes = LIMIT_API_BODY_BYTES},
-                         o->web, o->web_user);
+    f->seam =
+        seam_start(r, &(struct seam_options){.threads = o->threads, .max_body_bytes = LIMIT_API_BODY_BYTES},
+                   o->web, o->web_user);
     if (!f->seam) {
         close(f->reserve_fd);
         free(f);
@@ -100,8 +101,8 @@ static struct address *address_of(struct front *f, uint32_t ip)
 }
 
 /* Above the cap it is the oldest that goes: who sends half a request and waits cannot keep others of the same
- * address (a company's, a load balancer's) out. A crowd that connects all at once is let in: its requests are on
- * their way. */
+ * address (a company's, a load balancer's) out. A crowd that connects all at once is let in: its requests are
+ * on their way. */
 static bool is_too_many(const struct front *f, const struct address *a)
 {
     uint64_t age_ms = reactor_now_ms(f->reactor) - a->oldest->since_ms;
@@ -205,8 +206,8 @@ static void welcome(struct front *f, int fd, const struct sockaddr_in *peer)
         return;
     conn_timer(c, f->options.request_timeout_ms);
     front_count_waiting(f, c);
-    conn_read(c); /* often the request is there already */
-    if (!c->is_dead && !c->is_busy && !c->is_watched)
+    /* Often the request is there already, but it is read in its turn: epoll tells the order of arrival. */
+    if (!c->is_dead)
         conn_watch(c, EPOLLIN);
 }
 

@@ -1,8 +1,7 @@
 /* The way of a request, by the progress of its bytes:
  *
- *   head complete, transport   the connection's first: its head visits civetweb, then takes its turn in the line;
- *                              a later one: takes its turn at once. Its turn: engineio_head(), the body is read,
- *                              engineio_request().
+ *   head complete, transport   the connection's first: its head visits civetweb, then takes its turn in the
+ * line; a later one: takes its turn at once. Its turn: engineio_head(), the body is read, engineio_request().
  *   all complete, other        head and body visit civetweb, whose answer is written.
  *   malformed, too big         400, 413 or 431, and the connection ends.
  *
@@ -18,7 +17,7 @@
 
 enum {
     KEPT_WHILE_BUSY_BYTES = 64 * 1024, /* of requests that a client sends before it has its answer */
-    PROGRESS_BYTES = 16 * 1024,           /* of a body that buy it time */
+    PROGRESS_BYTES = 16 * 1024,        /* of a body that buy it time */
     ANSWER_HEAD_BYTES = 1024 + CORS_HEADERS_MAX * 2,
 };
 
@@ -41,7 +40,7 @@ void gate_answered(struct conn *c)
         return;
     }
     c->is_busy = false;
-    c->resumes = c->in_n > 0;
+    c->resumes = c->in.n > 0;
     conn_timer(c, c->resumes ? 0 : o->idle_timeout_ms);
     conn_watch(c, EPOLLIN);
 }
@@ -52,7 +51,8 @@ void gate_answer(struct conn *c, int status, const char *content_type, const cha
     char head[ANSWER_HEAD_BYTES];
     int n = snprintf(head, sizeof(head), "HTTP/1.1 %d %s\r\n%s%s%sContent-Length: %zu\r\n%s%s\r\n", status,
                      http_status_text(status), content_type[0] ? "Content-Type: " : "", content_type,
-                     content_type[0] ? "\r\n" : "", body.n, headers, c->keep_alive ? "" : "Connection: close\r\n");
+                     content_type[0] ? "\r\n" : "", body.n, headers,
+                     c->keep_alive ? "" : "Connection: close\r\n");
     if (n >= (int)sizeof(head) || bytes_alloc(&c->front->engine->bytes, (size_t)n + body.n, &s)) {
         conn_close(c);
         return;
@@ -117,7 +117,6 @@ static void go_on_after_visit(struct conn *c, struct visit *v)
     switch (visit_end(v)) {
     case VISIT_DEFERRED:
         c->visit = v;
-        conn_watch(c, EPOLLIN); /* to learn when the client goes away meanwhile */
         visit_on_finish(v, on_deferred_finish);
         visit_run_deferred(v);
         return;
@@ -190,9 +189,9 @@ static bool keep_request(struct conn *c, const struct http_reader *r, const uint
         if (!c->reader)
             return false;
         *c->reader = *r;
-        c->front->scratch_reader.chunked = NULL; /* it moved along */
+        c->front->scratch_reader.chunked = (struct buffer){0}; /* it moved along */
     }
-    return base == c->in || conn_keep_input(c, base, n, SIZE_MAX) == 0;
+    return base == (uint8_t *)c->in.p || buffer_append(&c->in, base, n) == 0;
 }
 
 static void release(struct conn *c)
@@ -217,7 +216,7 @@ static bool begin_transport(struct conn *c, struct http_reader *r, const uint8_t
         front_line_join(f, c, true);
     } else {
         front_line_join(f, c, false);
-        if (!visit(c, c->in, c->reader->head_n, c->reader->head_n)) {
+        if (!visit(c, (uint8_t *)c->in.p, c->reader->head_n, c->reader->head_n)) {
             front_line_ready(f, c, true);
             answer_error(c, 503);
         }
@@ -289,23 +288,23 @@ static bool is_gate(const struct conn *c)
 /* The request was answered, or its answer is under way: what lies behind it. True: go on with that. */
 static bool next_request(struct conn *c, uint8_t **base, size_t *n, size_t used)
 {
-    bool kept = *base == c->in;
+    bool kept = *base == (uint8_t *)c->in.p;
     if (!is_gate(c)) {
         if (!c->is_dead && *n > used)
             c->role->on_input(c, *base + used, *n - used);
         if (kept)
-            conn_drop_input(c, c->in_n);
+            conn_drop_input(c, c->in.n);
         return false;
     }
     release(c);
     *n -= used;
     if (kept) {
         conn_drop_input(c, used);
-        *base = c->in;
+        *base = (uint8_t *)c->in.p;
     } else {
         *base += used;
     }
-    if (c->is_busy && !kept && conn_keep_input(c, *base, *n, SIZE_MAX))
+    if (c->is_busy && !kept && buffer_append(&c->in, *base, *n))
         conn_close(c);
     if (c->resumes) { /* here and now instead */
         c->resumes = false;
@@ -347,35 +346,45 @@ static void process(struct conn *c, uint8_t *base, size_t n)
 
 void gate_take_turn(struct conn *c)
 {
-    if (!engineio_head(c, c->reader, (const char *)c->in))
+    if (!engineio_head(c, c->reader, c->in.p))
         return;
-    process(c, c->in, c->in_n);
+    process(c, (uint8_t *)c->in.p, c->in.n);
 }
 
 /* ---- the role ---- */
 
 static void on_input(struct conn *c, uint8_t *p, size_t n)
 {
-    size_t before = c->in_n;
+    size_t before = c->in.n;
     if (c->in_line || (c->is_busy && !c->reader)) {
-        if (conn_keep_input(c, p, n, SIZE_MAX))
+        if (buffer_append(&c->in, p, n))
             conn_close(c);
-        else if (c->in_n >= KEPT_WHILE_BUSY_BYTES)
+        else if (c->in.n >= KEPT_WHILE_BUSY_BYTES)
             conn_watch(c, 0);
         return;
     }
-    if (c->in_n == 0) {
+    if (c->in.n == 0) {
         process(c, p, n);
         return;
     }
-    if (conn_keep_input(c, p, n, SIZE_MAX)) {
+    if (buffer_append(&c->in, p, n)) {
         conn_close(c);
         return;
     }
     /* A long body has its time as long as it makes progress. */
-    if ((before ^ c->in_n) / PROGRESS_BYTES)
+    if ((before ^ c->in.n) / PROGRESS_BYTES)
         conn_timer(c, c->front->options.request_timeout_ms);
-    process(c, c->in, c->in_n);
+    process(c, (uint8_t *)c->in.p, c->in.n);
+}
+
+/* Half-closed behind a request whose answer is under way. A transport that does this is gone (spec 4.5). */
+static bool on_eof(struct conn *c)
+{
+    if (!c->is_busy || c->session || c->is_transport)
+        return false;
+    c->keep_alive = false;
+    conn_watch(c, outq_empty(&c->out) ? 0 : (uint32_t)EPOLLOUT);
+    return true;
 }
 
 static void on_drained(struct conn *c)
@@ -397,14 +406,14 @@ static void on_timeout(struct conn *c)
     if (c->resumes) {
         c->resumes = false;
         conn_timer(c, c->front->options.request_timeout_ms);
-        process(c, c->in, c->in_n);
+        process(c, (uint8_t *)c->in.p, c->in.n);
         return;
     }
     metrics_add(c->front->metrics, METRIC_CONNECTIONS_TIMED_OUT, 1);
     if (!outq_empty(&c->out)) {
         on_gone(c);
         conn_abort(c);
-    } else if (c->in_n > 0 || c->reader) {
+    } else if (c->in.n > 0 || c->reader) {
         on_gone(c);
         answer_error(c, 408);
     } else {
@@ -416,6 +425,7 @@ const struct conn_role gate_role = {
     .name = "http",
     .on_input = on_input,
     .on_drained = on_drained,
+    .on_eof = on_eof,
     .on_gone = on_gone,
     .on_timeout = on_timeout,
     .release = release,

@@ -1,6 +1,5 @@
 #include "http.h"
 #include "err.h"
-#include <stdlib.h>
 #include <strings.h>
 
 static struct http_reader *of(http_parser *p)
@@ -68,24 +67,6 @@ static int on_headers_complete(http_parser *p)
     return 0;
 }
 
-static int append_chunk(struct http_reader *r, const char *at, size_t n)
-{
-    if (r->body_n + n > r->chunked_cap) {
-        size_t cap = r->chunked_cap ? r->chunked_cap * 2 : 1024;
-        while (cap < r->body_n + n)
-            cap *= 2;
-        char *grown = realloc(r->chunked, cap);
-        if (!grown) {
-            r->err = ERR_MEMORY;
-            return -1;
-        }
-        r->chunked = grown;
-        r->chunked_cap = cap;
-    }
-    memcpy(r->chunked + r->body_n, at, n);
-    return 0;
-}
-
 static int on_body(http_parser *p, const char *at, size_t n)
 {
     struct http_reader *r = of(p);
@@ -94,7 +75,8 @@ static int on_body(http_parser *p, const char *at, size_t n)
         return -1;
     }
     if (p->flags & F_CHUNKED) {
-        if (append_chunk(r, at, n))
+        r->err = buffer_append(&r->chunked, at, n);
+        if (r->err)
             return -1;
     } else if (r->body_n == 0) {
         r->body_at = (uint32_t)(at - r->base);
@@ -129,8 +111,7 @@ void http_reader_init(struct http_reader *r)
 
 void http_reader_deinit(struct http_reader *r)
 {
-    free(r->chunked);
-    r->chunked = NULL;
+    buffer_reset(&r->chunked);
 }
 
 int http_reader_feed(struct http_reader *r, const char *base, size_t n)
@@ -252,7 +233,7 @@ struct span http_body(const struct http_reader *r, const char *base)
 {
     if (r->body_n == 0)
         return (struct span){"", 0};
-    return (struct span){r->chunked ? r->chunked : base + r->body_at, r->body_n};
+    return (struct span){r->chunked.n ? r->chunked.p : base + r->body_at, r->body_n};
 }
 
 const char *http_status_text(int status)

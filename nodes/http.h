@@ -3,6 +3,7 @@
 #ifndef STARLING_HTTP_H
 #define STARLING_HTTP_H
 
+#include "buffer.h"
 #include "limit.h"
 #include "span.h"
 #include <http_parser.h>
@@ -26,8 +27,8 @@ struct http_reader {
     uint32_t head_n;  /* length of the head, known from HTTP_READ_HEAD on */
     uint32_t body_at; /* of a body with Content-Length */
     uint32_t max_body_bytes; /* set it at HTTP_READ_HEAD */
-    char *chunked; /* a chunked body, put together */
-    size_t body_n, chunked_cap;
+    struct buffer chunked; /* a chunked body, put together */
+    size_t body_n;
     int err;
     bool head_complete, complete, in_value;
     uint8_t n_headers;

@@ -11,14 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 enum {
     STATS_EVERY_MS = 1000,
-    STOP_WAIT_MS = 1000, /* for clients to be told that the node goes */
+    STOP_WAIT_MS = 1000,  /* for clients to be told that the node goes */
     OWN_DESCRIPTORS = 64, /* that are no connections */
 };
 
@@ -114,7 +114,8 @@ static int build(struct node *n, const struct node_parts *parts)
         return ERR_MEMORY;
     if (parts)
         n->hub->handler = parts->handler;
-    n->engine = engine_new(n->reactor, n->metrics, &eo, parts && parts->app ? parts->app : &client_app, n->hub, tag);
+    n->engine =
+        engine_new(n->reactor, n->metrics, &eo, parts && parts->app ? parts->app : &client_app, n->hub, tag);
     if (!n->engine)
         return ERR_MEMORY;
     n->hub->engine = n->engine;
@@ -153,7 +154,8 @@ static int listen_on(struct node *n, uint32_t port)
 {
     if (port == 0 || front_listen(n->front, n->config->bind, (uint16_t)port) == 0)
         return 0;
-    fprintf(stderr, "starling-node: cannot listen on %s port %u: %s\n", n->config->bind, port, strerror(errno));
+    fprintf(stderr, "starling-node: cannot listen on %s port %u: %s\n", n->config->bind, port,
+            strerror(errno));
     return ERR_SYSTEM;
 }
 

@@ -1,4 +1,5 @@
-/* Long-polling. What waits for a client is kept as WebSocket frames (outq.h); a GET takes them all as one payload.
+/* Long-polling. What waits for a client is kept as WebSocket frames (outq.h); a GET takes them all as one
+ * payload.
  *
  *   what happens                   pending GET             the session
  *   something is queued            200, all of it          goes on
@@ -7,9 +8,9 @@
  *   GET or POST connection lost    -                       ends
  *   closed by the client ("1")     200 "6"                 ends
  *   bad packet, no pong            200, queue or "1"       ends
- *   closed by us                   200, queue or "1"       ends; without a GET it lingers for one that is told "6" "1"
- *   candidate answered the probe   200 "6"                 goes on, later GETs likewise
- *   upgrade complete               200 "1"                 goes on, on the new transport
+ *   closed by us                   200, queue or "1"       ends; without a GET it lingers for one that is
+ * told "6" "1" candidate answered the probe   200 "6"                 goes on, later GETs likewise upgrade
+ * complete               200 "1"                 goes on, on the new transport
  */
 #include "poll_transport.h"
 #include "base64.h"
@@ -24,9 +25,11 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-#define CLOSE_PACKET      "1"
-#define NOOP_PACKET       "6"
-#define NOOP_AND_CLOSE    "6\x1e" "1"
+#define CLOSE_PACKET "1"
+#define NOOP_PACKET  "6"
+#define NOOP_AND_CLOSE                                                                                       \
+    "6\x1e"                                                                                                  \
+    "1"
 #define POLL_CONTENT_TYPE "text/plain; charset=UTF-8"
 #define NO_STORE          "Cache-Control: no-store\r\n"
 
@@ -85,8 +88,8 @@ static struct conn *take_get(struct poll *p, char *headers, size_t cap)
     const char *cookie = c->front->options.cookie;
     int n = snprintf(headers, cap, "%s%s", NO_STORE, p->get_headers ? p->get_headers : "");
     if (p->greets && cookie[0])
-        snprintf(headers + n, cap - (size_t)n, "Set-Cookie: %s=%.*s; Path=/; HttpOnly; SameSite=Lax\r\n", cookie,
-                 ID_CHARS, s->sid);
+        snprintf(headers + n, cap - (size_t)n, "Set-Cookie: %s=%.*s; Path=/; HttpOnly; SameSite=Lax\r\n",
+                 cookie, ID_CHARS, s->sid);
     free(p->get_headers);
     p->get_headers = NULL;
     p->get = NULL;

@@ -1,8 +1,10 @@
-/* civetweb 1.15 as Debian builds it looks its socket calls up dynamically, so the definitions at the end of this file
- * take their place. They act on visits' numbers, which no descriptor of the kernel ever reaches, and on the one
- * listening descriptor, which is an eventfd that counts the visits to be accepted; everything else goes to libc.
- * Compared with handing it real sockets this saves eleven system calls a request, and a request cannot be read too far. */
+/* civetweb 1.15 as Debian builds it looks its socket calls up dynamically, so the definitions at the end of
+ * this file take their place. They act on visits' numbers, which no descriptor of the kernel ever reaches,
+ * and on the one listening descriptor, which is an eventfd that counts the visits to be accepted; everything
+ * else goes to libc. Compared with handing it real sockets this saves eleven system calls a request, and a
+ * request cannot be read too far. */
 #include "seam.h"
+#include "buffer.h"
 #include "container.h"
 #include "err.h"
 #include "http.h"
@@ -38,8 +40,7 @@ struct visit {
     struct sockaddr_in peer;
     char *raw; /* what civetweb reads */
     size_t raw_n, raw_at;
-    char *out; /* what it wrote */
-    size_t out_n, out_cap;
+    struct buffer out; /* what it wrote */
     struct span static_body;
     char *body;
     size_t body_n;
@@ -101,7 +102,8 @@ bool visit_read_body(struct visit *v, struct span *body)
     for (int got = 1; v->body && got > 0 && n < cap; n += (size_t)(got > 0 ? got : 0))
         got = mg_read(v->conn, v->body + n, cap - n);
     if (!v->body || n > v->seam->max_body_bytes) {
-        visit_answer(v, 413, "application/json", "", SPAN("{\"ok\":false,\"error\":\"the body is too long\"}"));
+        visit_answer(v, 413, "application/json", "",
+                     SPAN("{\"ok\":false,\"error\":\"the body is too long\"}"));
         return false;
     }
     v->body_n = n;
@@ -123,13 +125,14 @@ static int answer_head(const struct visit *v, char *head, int status, const char
                        const char *headers, size_t body_n)
 {
     int n = snprintf(head, ANSWER_HEAD_BYTES,
-                     "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%sConnection: %s\r\n\r\n", status,
-                     http_status_text(status), content_type, body_n, headers,
+                     "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%sConnection: %s\r\n\r\n",
+                     status, http_status_text(status), content_type, body_n, headers,
                      v->keep_alive ? "keep-alive" : "close");
     return n < ANSWER_HEAD_BYTES ? n : 0;
 }
 
-void visit_answer(struct visit *v, int status, const char *content_type, const char *headers, struct span body)
+void visit_answer(struct visit *v, int status, const char *content_type, const char *headers,
+                  struct span body)
 {
     char head[ANSWER_HEAD_BYTES];
     int n = answer_head(v, head, status, content_type, headers, body.n);
@@ -241,10 +244,9 @@ enum visit_end visit_end(const struct visit *v)
 
 char *visit_take_answer(struct visit *v, size_t *n)
 {
-    char *out = v->out;
-    *n = v->out_n;
-    v->out = NULL;
-    v->out_n = v->out_cap = 0;
+    char *out = v->out.p;
+    *n = v->out.n;
+    v->out = (struct buffer){0};
     return out;
 }
 
@@ -273,23 +275,6 @@ void visit_abandon(struct visit *v)
     v->abandoned = true;
 }
 
-static bool put(struct visit *v, const void *p, size_t n)
-{
-    if (v->out_n + n > v->out_cap) {
-        size_t cap = v->out_cap ? v->out_cap * 2 : 512;
-        while (cap < v->out_n + n)
-            cap *= 2;
-        char *grown = realloc(v->out, cap);
-        if (!grown)
-            return false;
-        v->out = grown;
-        v->out_cap = cap;
-    }
-    memcpy(v->out + v->out_n, p, n);
-    v->out_n += n;
-    return true;
-}
-
 void visit_finish(struct visit *v, int status, const char *content_type, struct span body)
 {
     char head[ANSWER_HEAD_BYTES];
@@ -298,7 +283,8 @@ void visit_finish(struct visit *v, int status, const char *content_type, struct 
         return;
     }
     int n = answer_head(v, head, status, content_type, "", body.n);
-    v->keep_alive = put(v, head, (size_t)n) && put(v, body.p, body.n) && v->keep_alive;
+    if (buffer_append(&v->out, head, (size_t)n) || buffer_append(&v->out, body.p, body.n))
+        v->keep_alive = false;
     v->on_finish(v);
 }
 
@@ -306,7 +292,7 @@ void visit_free(struct visit *v)
 {
     struct seam *s = v->seam;
     free(v->raw);
-    free(v->out);
+    buffer_reset(&v->out);
     free(v->body);
     v->in_use = false;
     s->free_list[s->free_n++] = v->index;
@@ -327,10 +313,14 @@ struct seam *seam_start(struct reactor *r, const struct seam_options *o, visit_h
     char threads[16];
     snprintf(threads, sizeof(threads), "%u", o->threads);
     const char *options[] = {
-        "listening_ports",    "127.0.0.1:0", /* never listened on */
-        "num_threads",        threads,
-        "enable_keep_alive",  "no", /* one visit, one request */
-        "request_timeout_ms", "10000",
+        "listening_ports",
+        "127.0.0.1:0", /* never listened on */
+        "num_threads",
+        threads,
+        "enable_keep_alive",
+        "no", /* one visit, one request */
+        "request_timeout_ms",
+        "10000",
         NULL,
     };
     struct mg_callbacks callbacks = {.begin_request = on_request, .log_message = on_log};
@@ -395,7 +385,7 @@ static bool is_listener(int fd)
 #define NEXT(type, name, ...)                                                                                \
     static type (*next)(__VA_ARGS__);                                                                        \
     if (!next)                                                                                               \
-        *(void **)&next = dlsym(RTLD_NEXT, #name)
+    *(void **)&next = dlsym(RTLD_NEXT, #name)
 
 /* civetweb opens its listening socket: an eventfd takes the number. */
 EXPORT int listen(int fd, int backlog)
@@ -475,7 +465,7 @@ EXPORT ssize_t send(int fd, const void *src, size_t n, int flags)
     NEXT(ssize_t, send, int, const void *, size_t, int);
     if (!is_visit(fd))
         return next(fd, src, n, flags);
-    if (put(visit_of(fd), src, n))
+    if (buffer_append(&visit_of(fd)->out, src, n) == 0)
         return (ssize_t)n;
     errno = ENOMEM;
     return -1;

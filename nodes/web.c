@@ -1,5 +1,6 @@
 #include "web.h"
 #include "ack.h"
+#include "buffer.h"
 #include "bundle.h"
 #include "bus.h"
 #include "container.h"
@@ -98,7 +99,8 @@ static void answer_ready(struct visit *v, struct web *web)
 {
     bool ready = atomic_load(&web->ready);
     visit_answer(v, ready ? 200 : 503, JSON_TYPE, "Cache-Control: no-store\r\n",
-                 ready ? SPAN("{\"ok\":true,\"state\":\"ready\"}\n") : SPAN("{\"ok\":false,\"state\":\"stopping\"}\n"));
+                 ready ? SPAN("{\"ok\":true,\"state\":\"ready\"}\n")
+                       : SPAN("{\"ok\":false,\"state\":\"stopping\"}\n"));
 }
 
 static void answer_metrics(struct visit *v, struct web *web)
@@ -118,41 +120,21 @@ static void answer_metrics(struct visit *v, struct web *web)
 struct collection {
     struct ack_wait wait;
     struct visit *visit;
-    char *acks; /* JSON arrays with commas between them */
-    size_t n, cap;
+    struct buffer acks; /* JSON arrays with commas between them */
     uint32_t lost;
     char id[96];
 };
-
-static bool append(struct collection *k, const char *p, size_t n)
-{
-    if (k->n + n > ACKS_MAX_BYTES)
-        return false;
-    if (k->n + n > k->cap) {
-        size_t cap = k->cap ? k->cap : 256;
-        while (cap < k->n + n)
-            cap *= 2;
-        char *grown = realloc(k->acks, cap);
-        if (!grown)
-            return false;
-        k->acks = grown;
-        k->cap = cap;
-    }
-    memcpy(k->acks + k->n, p, n);
-    k->n += n;
-    return true;
-}
 
 static void on_ack(struct ack_wait *w, struct socket *from, struct span args, const struct span *attachments,
                    unsigned n_attachments)
 {
     struct collection *k = container_of(w, struct collection, wait);
-    size_t before = k->n;
+    struct buffer *acks = &k->acks;
+    size_t before = acks->n;
     (void)from, (void)attachments, (void)n_attachments;
-    bool ok = append(k, before ? ",[" : "[", before ? 2 : 1) && (args.n == 0 || append(k, args.p, args.n)) &&
-              append(k, "]", 1);
-    if (!ok) {
-        k->n = before;
+    if (before + args.n > ACKS_MAX_BYTES || buffer_append(acks, before ? ",[" : "[", before ? 2 : 1) ||
+        buffer_append(acks, args.p, args.n) || buffer_append(acks, "]", 1)) {
+        acks->n = before;
         k->lost++;
     }
 }
@@ -160,17 +142,17 @@ static void on_ack(struct ack_wait *w, struct socket *from, struct span args, co
 static void on_acks_done(struct ack_wait *w)
 {
     struct collection *k = container_of(w, struct collection, wait);
-    size_t cap = k->n + 256;
+    size_t cap = k->acks.n + 256;
     char *text = malloc(cap);
     if (text) {
-        int n = snprintf(text, cap, "{\"ok\":true,\"id\":\"%s\",\"acks\":[%.*s],\"missing\":%u}\n", k->id, (int)k->n,
-                         k->acks ? k->acks : "", w->missing + k->lost);
+        int n = snprintf(text, cap, "{\"ok\":true,\"id\":\"%s\",\"acks\":[%.*s],\"missing\":%u}\n", k->id,
+                         (int)k->acks.n, k->acks.n ? k->acks.p : "", w->missing + k->lost);
         visit_finish(k->visit, 200, JSON_TYPE, (struct span){text, (size_t)n});
     } else {
         finish_error(k->visit, 503, err_text(ERR_MEMORY));
     }
     free(text);
-    free(k->acks);
+    buffer_reset(&k->acks);
     free(k);
 }
 

@@ -23,4 +23,16 @@ static inline bool span_eq(struct span a, struct span b)
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
 
+/* Is item one of a comma list without blanks? */
+static inline bool span_in_list(const char *list, struct span item)
+{
+    while (*list) {
+        size_t n = strcspn(list, ",");
+        if (span_eq(item, (struct span){list, n}))
+            return true;
+        list += n + (list[n] == ',');
+    }
+    return false;
+}
+
 #endif

@@ -1,0 +1,44 @@
+#include "frames.h"
+#include "limit.h"
+#include "ws.h"
+
+static size_t frame_length(enum ws_opcode opcode, size_t n)
+{
+    uint8_t head[WS_HEAD_MAX];
+    return ws_encode_head(head, opcode, true, n) + n;
+}
+
+static uint8_t *put(uint8_t *p, struct span s)
+{
+    return s.n ? (uint8_t *)mempcpy(p, s.p, s.n) : p;
+}
+
+int frames_encode(struct bytes *b, const struct frames_packet *packet, struct slice *out)
+{
+    char head[SIO_HEAD_MAX(LIMIT_NAMESPACE_BYTES)];
+    enum sio_type binary = packet->type == SIO_EVENT ? SIO_BINARY_EVENT : SIO_BINARY_ACK;
+    size_t head_n = sio_encode_head(head, packet->n_attachments ? binary : packet->type,
+                                    packet->n_attachments, packet->nsp, packet->has_id, packet->id);
+    bool comma = packet->event.n && packet->args.n;
+    size_t text_n = head_n + 1 + packet->event.n + comma + packet->args.n + 1;
+    size_t total = frame_length(WS_TEXT, text_n);
+    for (unsigned i = 0; i < packet->n_attachments; i++)
+        total += frame_length(WS_BINARY, packet->attachments[i].n);
+    int err = bytes_alloc(b, total, out);
+    if (err)
+        return err;
+    uint8_t *p = out->p;
+    p += ws_encode_head(p, WS_TEXT, true, text_n);
+    p = put(p, (struct span){head, head_n});
+    *p++ = '[';
+    p = put(p, packet->event);
+    if (comma)
+        *p++ = ',';
+    p = put(p, packet->args);
+    *p++ = ']';
+    for (unsigned i = 0; i < packet->n_attachments; i++) {
+        p += ws_encode_head(p, WS_BINARY, true, packet->attachments[i].n);
+        p = put(p, packet->attachments[i]);
+    }
+    return 0;
+}
