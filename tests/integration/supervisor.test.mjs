@@ -49,7 +49,13 @@ async function begin(context, parameters = [], program = starling) {
   const bus = { port, runDir, pid: child.pid, stdout: '', stderr: '', child };
   child.stdout.on('data', (data) => { bus.stdout += data; });
   child.stderr.on('data', (data) => { bus.stderr += data; });
-  bus.ended = new Promise((resolve) => { child.on('close', (code, signal) => resolve(signal ?? code)); });
+  bus.ended = new Promise((resolve) => {
+    child.on('close', (code, signal) => resolve(signal ?? code));
+    child.on('error', (error) => {
+      bus.stderr += error;
+      resolve(String(error));
+    });
+  });
   bus.ps = () => {
     const { status, stdout } = run('ps', '--json', '--run-dir', runDir);
     return status === 0 ? JSON.parse(stdout) : undefined;
