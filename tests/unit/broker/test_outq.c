@@ -138,6 +138,17 @@ static void a_slice_pushed_again_is_not_its_own_neighbour(void **state)
     slice_unref(&a);
 }
 
+static void merged_messages_count_until_all_of_them_are_written(void **state)
+{
+    (void)state;
+    push("one");
+    push("two");
+    outq_advance(&q, 4);
+    assert_int_equal(q.messages, 2);
+    outq_advance(&q, 2);
+    assert_int_equal(q.messages, 0);
+}
+
 static void a_partly_written_entry_still_grows(void **state)
 {
     (void)state;
@@ -549,7 +560,9 @@ static void equals_the_model(void)
     assert_int_equal(in_message, 0);
     assert_int_equal(bytes, q.bytes);
     assert_int_equal(messages, q.messages);
-    assert_int_equal(messages, model.count);
+    /* Messages that were merged into one entry are counted until all of it is written. */
+    assert_true(messages >= model.count);
+    assert_true(q.started || messages == model.count);
 }
 
 static void random_push(void)
@@ -609,6 +622,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(neighbours_are_merged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(only_neighbours_are_merged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_slice_pushed_again_is_not_its_own_neighbour, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(merged_messages_count_until_all_of_them_are_written, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_partly_written_entry_still_grows, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_ring_grows_and_wraps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(iov_gives_the_front_and_no_more_than_asked, set_up, tear_down),
