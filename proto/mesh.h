@@ -1,0 +1,134 @@
+/* What nodes say to each other: messages of records, in msgpack. Pure functions. See mesh.md.
+ * Written with msgpack-c. Read with a cursor of our own over the received bytes: msgpack-c's unpacker builds a tree of
+ * objects in memory of its own for each record, and a node reads 50,000 of them a second for clients it has not. */
+#ifndef STARLING_MESH_H
+#define STARLING_MESH_H
+
+#include "limit.h"
+#include "span.h"
+#include <msgpack.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Raised when a record's meaning changes; a node speaks with MESH_VERSION - 1 too. Records of unknown kinds, and
+ * elements behind those that are known, are skipped, so most additions need no new version. */
+#define MESH_VERSION 1
+
+#define MESH_NAME_BYTES 64
+#define MESH_ENDPOINT_BYTES 128
+
+/* One start of one node. */
+struct mesh_origin {
+    uint32_t tag;  /* 24 bits, the start of its ids */
+    uint64_t boot; /* tells starts of the same tag apart */
+};
+
+/* The beginning of each message. */
+struct mesh_head {
+    unsigned version;
+    struct span cluster; /* another cluster's messages are ignored */
+    struct mesh_origin origin; /* who sends it */
+};
+
+enum mesh_kind {
+    /* Numbered: part of the origin's sequence, kept in rings, repaired. */
+    MESH_EMIT = 1,
+    MESH_ENTER = 2, /* a socket has connected to a namespace */
+    MESH_EXIT = 3,  /* it is gone from it, and from all rooms */
+    MESH_JOIN = 4,  /* it is in these rooms now, too */
+    MESH_PART = 5,  /* and not in these any more */
+    /* Not numbered. */
+    MESH_HEARTBEAT = 16,
+    /* Between two peers. */
+    MESH_HELLO = 32,    /* who I am, where to hear me */
+    MESH_REPAIR = 33,   /* send me these numbers of an origin */
+    MESH_REPAIRED = 34, /* here are some: the numbered records follow in the same message; and what I do not have */
+    MESH_ASK_PRESENCE = 35, /* send me who is with you */
+    MESH_PRESENCE = 36,     /* one part of it: ENTER and JOIN records with number 0 follow in the same message */
+};
+
+struct mesh_emit {
+    struct span nsp;
+    unsigned n_to, n_except, n_attachments;
+    bool is_volatile;
+    struct span event, args; /* raw JSON, as the hub has it */
+    struct mesh_origin after_origin; /* to be held until this origin's number after_seq has come; tag 0: nothing */
+    uint64_t after_seq;
+    struct span to[LIMIT_ROOMS_PER_CALL], except[LIMIT_ROOMS_PER_CALL];
+    struct span attachments[LIMIT_ATTACHMENTS];
+};
+
+/* ENTER, EXIT: without rooms. */
+struct mesh_presence {
+    struct span nsp, sid;
+    unsigned n_rooms;
+    struct span rooms[LIMIT_ROOMS_PER_CALL];
+};
+
+/* What a node has received of an origin without a hole. */
+struct mesh_heard {
+    struct mesh_origin origin;
+    uint64_t seq;
+};
+
+struct mesh_heartbeat {
+    uint64_t newest; /* own number */
+    uint64_t sent_us; /* own clock, for the delay of links */
+    bool ready, draining;
+    unsigned n_heard;
+    struct mesh_heard heard[LIMIT_OFFSET_ORIGINS];
+};
+
+struct mesh_hello {
+    struct span name, pub, router; /* endpoints as other hosts reach them */
+    struct span host;              /* nodes of one host have the same */
+    uint64_t newest;
+    bool answer; /* this is the answer to a hello */
+};
+
+/* REPAIR, REPAIRED: from..to of origin; REPAIRED: what of it the sender does not have any more, gone_to 0: it has all. */
+struct mesh_repair {
+    struct mesh_origin origin;
+    uint64_t from, to;
+    uint64_t gone_to; /* numbers up to this one are gone */
+};
+
+struct mesh_presence_part {
+    uint64_t as_of; /* the origin's number that this snapshot includes */
+    bool first, last;
+};
+
+struct mesh_record {
+    enum mesh_kind kind;
+    uint64_t seq;    /* of numbered kinds */
+    struct span raw; /* the record's own bytes: what rings keep and repairs send */
+    union {
+        struct mesh_emit emit;
+        struct mesh_presence presence;
+        struct mesh_heartbeat heartbeat;
+        struct mesh_hello hello;
+        struct mesh_repair repair;
+        struct mesh_presence_part part;
+    };
+};
+
+/* ---- writing: appends to a buffer; 0 or ERR_MEMORY ---- */
+
+int mesh_write_head(msgpack_sbuffer *b, const struct mesh_head *head);
+/* record->raw is ignored. */
+int mesh_write(msgpack_sbuffer *b, const struct mesh_record *record);
+
+/* ---- reading: spans point into the message ---- */
+
+struct mesh_reader {
+    const char *p, *end;
+};
+
+/* 0, or ERR_MESH when this is no message of the mesh, or ERR_VERSION. */
+int mesh_read_head(struct mesh_reader *r, struct span message, struct mesh_head *head);
+/* 1: *record is filled; 0: the end; ERR_MESH: broken from here on. Unknown kinds are skipped. */
+int mesh_read(struct mesh_reader *r, struct mesh_record *record);
+/* The same, but of an EMIT only kind, seq, raw and nsp, to, n_to: enough to see that nobody here wants it. */
+int mesh_read_brief(struct mesh_reader *r, struct mesh_record *record);
+
+#endif
