@@ -209,6 +209,14 @@ static inline void sink_free(struct sink *k)
     k->n = k->cap = k->read = 0;
 }
 
+/* Its client goes, if it is still there. */
+static inline void sink_end(struct sink *k)
+{
+    if (k->session)
+        session_close(k->session, CLOSE_TRANSPORT_CLOSE);
+    sink_free(k);
+}
+
 /* From now on takes that much more, and goes on by itself like a transport that can write again. */
 static inline void sink_allow(struct sink *k, size_t bytes)
 {

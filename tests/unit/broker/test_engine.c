@@ -115,13 +115,6 @@ static void open_and_read(struct sink *k)
     sink_skip(k);
 }
 
-static void lose(struct sink *k)
-{
-    if (k->session)
-        session_close(k->session, CLOSE_TRANSPORT_CLOSE);
-    sink_free(k);
-}
-
 /* ---- opening ---- */
 
 static void opens_with(const struct transport *transport, const char *upgrades)
@@ -137,7 +130,7 @@ static void opens_with(const struct transport *transport, const char *upgrades)
              k.session->sid, upgrades);
     says(sink_text(&k), expected);
     says(sink_text(&k), "");
-    lose(&k);
+    sink_end(&k);
 }
 
 static void the_open_packet_says_what_the_client_must_know(void **state)
@@ -161,12 +154,12 @@ static void sessions_are_counted_by_transport(void **state)
     assert_int_equal(metric(METRIC_SESSIONS_POLLING), 1);
     assert_int_equal(metric(METRIC_SESSIONS_WEBSOCKET), 2);
     assert_int_equal(engine_count(w.engine), 3);
-    lose(&b);
-    lose(&a);
+    sink_end(&b);
+    sink_end(&a);
     assert_int_equal(metric(METRIC_SESSIONS_POLLING), 0);
     assert_int_equal(metric(METRIC_SESSIONS_WEBSOCKET), 1);
     assert_int_equal(engine_count(w.engine), 1);
-    lose(&c);
+    sink_end(&c);
 }
 
 static void a_session_is_found_by_its_sid(void **state)
@@ -182,9 +175,9 @@ static void a_session_is_found_by_its_sid(void **state)
     assert_null(engine_find(w.engine, (struct span){sid, ID_CHARS - 1}));
     assert_null(engine_find(w.engine, SPAN("")));
     assert_null(engine_find(w.engine, SPAN("EjRWAAAAAAAAAAAAAAAA")));
-    lose(&a);
+    sink_end(&a);
     assert_null(engine_find(w.engine, (struct span){sid, ID_CHARS}));
-    lose(&b);
+    sink_end(&b);
 }
 
 static void a_session_that_the_application_refuses_ends_with_the_turn(void **state)
@@ -248,7 +241,7 @@ static void the_next_ping_counts_from_the_pong(void **state)
         assert_false(k.session->awaits_pong);
         from = reactor_now_ms(w.reactor);
     }
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_missing_pong_ends_the_session_after_the_timeout(void **state)
@@ -267,7 +260,7 @@ static void a_missing_pong_ends_the_session_after_the_timeout(void **state)
     assert_int_equal(metric(METRIC_CLOSED_PING_TIMEOUT), 1);
     says(sink_text(&k), "2");
     says(sink_text(&k), "");
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_pong_in_time_keeps_the_session(void **state)
@@ -282,7 +275,7 @@ static void a_pong_in_time_keeps_the_session(void **state)
         receive(&k, EIO_PONG, "");
     }
     assert_int_equal(k.closes, 0);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void other_packets_are_no_pong(void **state)
@@ -299,7 +292,7 @@ static void other_packets_are_no_pong(void **state)
     session_receive_binary(k.session, SPAN("bytes"));
     assert_true(k.session->awaits_pong);
     assert_true(k.session->heartbeat.at_ms == deadline);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_ping_that_cannot_be_written_starts_the_deadline_as_well(void **state)
@@ -313,7 +306,7 @@ static void a_ping_that_cannot_be_written_starts_the_deadline_as_well(void **sta
     world_until(&w, is_closed, &k);
     assert_int_equal(k.reason, CLOSE_PING_TIMEOUT);
     assert_int_equal(k.n, 0);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_request_after_the_deadline_finds_no_session(void **state)
@@ -331,7 +324,7 @@ static void a_request_after_the_deadline_finds_no_session(void **state)
     assert_null(engine_find(w.engine, (struct span){sid, ID_CHARS}));
     assert_int_equal(k.reason, CLOSE_PING_TIMEOUT);
     assert_int_equal(app.closed, 1);
-    lose(&k);
+    sink_end(&k);
 }
 
 /* ---- packets ---- */
@@ -355,7 +348,7 @@ static void messages_reach_the_application(void **state)
     session_receive(k.session, &packet);
     assert_string_equal(app.last, "");
     assert_int_equal(app.binaries, 3);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void packets_without_a_meaning_are_ignored(void **state)
@@ -371,7 +364,7 @@ static void packets_without_a_meaning_are_ignored(void **state)
     assert_int_equal(k.closes, 0);
     assert_int_equal(app.texts, 0);
     assert_int_equal(k.n, 0);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void ends_by(void (*what)(struct sink *k), enum close_reason reason, uint64_t decode_errors)
@@ -387,7 +380,7 @@ static void ends_by(void (*what)(struct sink *k), enum close_reason reason, uint
     assert_int_equal(app.closed, 1);
     assert_int_equal(metric(METRIC_DECODE_ERRORS) - before, decode_errors);
     app.answer = 0;
-    lose(&k);
+    sink_end(&k);
 }
 
 static void by_close(struct sink *k)
@@ -443,7 +436,7 @@ static void what_is_sent_in_one_turn_is_written_at_once(void **state)
         says(sink_text(&k), i % 2 ? "4head+body" : "4head");
     world_turn(&w);
     assert_int_equal(k.flushes, 1);
-    lose(&k);
+    sink_end(&k);
 }
 
 /* ---- slow clients ---- */
@@ -466,7 +459,7 @@ static void a_client_is_slow_by_bytes(void **state)
     assert_int_equal(k.reason, CLOSE_SLOW_CLIENT);
     assert_int_equal(metric(METRIC_CLOSED_SLOW_CLIENT), 1);
     assert_int_equal(k.n, 0);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_client_is_slow_by_messages(void **state)
@@ -483,7 +476,7 @@ static void a_client_is_slow_by_messages(void **state)
     push(&k, 3, false);
     world_turn(&w);
     assert_int_equal(k.reason, CLOSE_SLOW_CLIENT);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_slow_client_that_reads_on_in_time_stays(void **state)
@@ -502,7 +495,7 @@ static void a_slow_client_that_reads_on_in_time_stays(void **state)
     sink_unblock(&k);
     assert_int_equal(k.n, expected);
     assert_int_equal(k.closes, 0);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void volatile_messages_make_room_first(void **state)
@@ -521,7 +514,7 @@ static void volatile_messages_make_room_first(void **state)
     push(&k, 400, false); /* nothing volatile is left */
     world_turn(&w);
     assert_int_equal(k.reason, CLOSE_SLOW_CLIENT);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void volatile_messages_are_dropped_while_a_client_is_blocked(void **state)
@@ -546,7 +539,7 @@ static void volatile_messages_are_dropped_while_a_client_is_blocked(void **state
     world_turn(&w);
     assert_int_equal(k.n, 10 + 7);
     assert_int_equal(metric(METRIC_VOLATILE_DROPPED), 4);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_message_larger_than_the_limit_passes_alone(void **state)
@@ -568,7 +561,7 @@ static void a_message_larger_than_the_limit_passes_alone(void **state)
     push(&k, 2, false);
     world_turn(&w);
     assert_int_equal(k.reason, CLOSE_SLOW_CLIENT);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_burst_within_a_turn_does_not_count_against_a_client_that_reads(void **state)
@@ -583,7 +576,7 @@ static void a_burst_within_a_turn_does_not_count_against_a_client_that_reads(voi
     world_turn(&w);
     assert_int_equal(k.closes, 0);
     assert_int_equal(k.n, 90000);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_blocked_client_does_not_hold_shared_chunks(void **state)
@@ -607,8 +600,8 @@ static void a_blocked_client_does_not_hold_shared_chunks(void **state)
     assert_int_equal(held, 100 * 20);
     sink_unblock(&k);
     assert_int_equal(k.n, 100 * 20);
-    lose(&k);
-    lose(&reader);
+    sink_end(&k);
+    sink_end(&reader);
 }
 
 /* ---- the end ---- */
@@ -634,7 +627,7 @@ static void every_reason_has_its_text_and_its_counter(void **state)
         assert_int_equal(metric(rows[i].metric), 1);
         assert_int_equal(app.reason, rows[i].reason);
         assert_int_equal(app.closed, i + 1);
-        lose(&k);
+        sink_end(&k);
     }
 }
 
@@ -665,7 +658,7 @@ static void ending_from_inside_of_a_message_waits_for_the_turn(void **state)
     assert_int_equal(app.reason, CLOSE_FORCED);
     says(sink_text(&k), "4last words");
     says(sink_text(&k), "");
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_message_that_breaks_the_protocol_while_the_session_is_doomed(void **state)
@@ -682,7 +675,7 @@ static void a_message_that_breaks_the_protocol_while_the_session_is_doomed(void 
     world_turn(&w);
     assert_int_equal(app.closed, 1);
     app.answer = 0;
-    lose(&k);
+    sink_end(&k);
 }
 
 static void nothing_is_delivered_after_the_end(void **state)
@@ -708,7 +701,7 @@ static void nothing_is_delivered_after_the_end(void **state)
     assert_int_equal(metric(METRIC_CLOSED_FORCED), 1);
     assert_int_equal(metric(METRIC_CLOSED_TRANSPORT_ERROR), 0);
     sink_forget(&k);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_session_lingers_until_its_transport_forgets_it(void **state)
@@ -733,7 +726,7 @@ static void a_session_lingers_until_its_transport_forgets_it(void **state)
     assert_ptr_equal(w.engine->dead, s);
     world_turn(&w);
     assert_null(w.engine->dead);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_transport_that_fails_ends_the_session_with_the_turn(void **state)
@@ -746,7 +739,7 @@ static void a_transport_that_fails_ends_the_session_with_the_turn(void **state)
     world_turn(&w);
     assert_int_equal(k.reason, CLOSE_TRANSPORT_ERROR);
     assert_int_equal(k.n, 0);
-    lose(&k);
+    sink_end(&k);
 }
 
 static void a_transport_that_fails_in_the_middle_of_a_burst(void **state)
@@ -762,7 +755,7 @@ static void a_transport_that_fails_in_the_middle_of_a_burst(void **state)
     world_turn(&w);
     assert_int_equal(k.closes, 1);
     assert_int_equal(app.closed, 1);
-    lose(&k);
+    sink_end(&k);
 }
 
 static struct sink *neighbour;
@@ -795,8 +788,8 @@ static void sessions_may_end_each_other_at_the_end_of_a_turn(void **state)
     says(sink_text(&b), "4bye");
     assert_null(w.engine->dead);
     w.engine->app = &recorder;
-    lose(&a);
-    lose(&b);
+    sink_end(&a);
+    sink_end(&b);
 }
 
 static void memory_of_the_dead_goes_with_the_turn(void **state)
@@ -822,7 +815,7 @@ static void memory_of_the_dead_goes_with_the_turn(void **state)
     /* Nobody holds a chunk any more: the arena's own is free to be filled again. */
     assert_int_equal(w.engine->bytes.current->refs, 1);
     for (int i = 0; i < MANY; i++)
-        lose(&many[i]);
+        sink_end(&many[i]);
 }
 
 static void shutting_down_ends_everybody(void **state)
@@ -837,7 +830,7 @@ static void shutting_down_ends_everybody(void **state)
     assert_int_equal(metric(METRIC_CLOSED_SHUTDOWN), 10);
     for (int i = 0; i < 10; i++) {
         assert_int_equal(many[i].reason, CLOSE_SHUTDOWN);
-        lose(&many[i]);
+        sink_end(&many[i]);
     }
 }
 
@@ -863,8 +856,8 @@ static void what_is_queued_goes_out_on_the_new_transport(void **state)
     assert_true(sink_text(&new).n > 20); /* the open packet */
     says(sink_text(&new), "4queued");
     old.session = NULL;
-    lose(&old);
-    lose(&new);
+    sink_end(&old);
+    sink_end(&new);
 }
 
 static void an_upgrade_forgives_a_pong_that_is_out(void **state)
@@ -883,7 +876,7 @@ static void an_upgrade_forgives_a_pong_that_is_out(void **state)
     assert_false(k.session->awaits_pong);
     world_until(&w, has_frame, &k); /* the heartbeat goes on */
     says(sink_text(&k), "2");
-    lose(&k);
+    sink_end(&k);
 }
 
 int main(void)
