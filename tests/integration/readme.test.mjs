@@ -31,9 +31,12 @@ before(async () => {
   let output = '';
   for (const stream of [bus.child.stdout, bus.child.stderr]) stream.on('data', (data) => { output += data; });
   bus.ended = new Promise((resolve) => { bus.child.on('close', resolve); });
-  await eventually(() => /^ready: /m.test(output), 'the bus to be ready').catch((error) => {
-    throw new Error(`${error.message}: ${output}`);
-  });
+  let end;
+  bus.ended.then((code) => { end = code; });
+  await eventually(() => {
+    if (end !== undefined) throw new Error(`the bus ended at its start (${end}): ${output}`);
+    return /^ready: /m.test(output);
+  }, 'the bus to be ready');
 });
 
 after(async () => {

@@ -4,13 +4,15 @@ import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { test } from 'node:test';
+import { test as plainTest } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { eventually, freePort, PATIENCE_MS } from '../support/servers.mjs';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const bin = path.resolve(root, process.env.STARLING_BIN ?? 'build/release/bin');
 const starling = path.join(bin, 'starling');
+
+const test = (name, body) => plainTest(name, { timeout: 120000 }, body);
 
 const alive = (pid) => {
   try {
@@ -42,9 +44,9 @@ async function freePair() {
 }
 
 // Starts `starling up` without waiting for anything.
-async function begin(context, parameters = [], program = starling) {
+async function begin(context, parameters = [], { program = starling, runDir } = {}) {
   const port = await freePair();
-  const runDir = path.join(temporary(context), 'run');
+  runDir ??= path.join(temporary(context), 'run');
   const child = spawn(program, ['up', '--port', String(port), '--run-dir', runDir, ...parameters]);
   const bus = { port, runDir, pid: child.pid, stdout: '', stderr: '', child };
   child.stdout.on('data', (data) => { bus.stdout += data; });
@@ -68,9 +70,14 @@ async function begin(context, parameters = [], program = starling) {
   return bus;
 }
 
-async function up(context, parameters) {
-  const bus = await begin(context, parameters);
-  await eventually(() => bus.stdout.includes('\nready: '), `the bus to be ready: ${bus.stderr}`);
+async function up(context, parameters, options) {
+  const bus = await begin(context, parameters, options);
+  let end;
+  bus.ended.then((how) => { end = how; });
+  await eventually(() => {
+    if (end !== undefined) throw new Error(`the bus ended at its start (${end}): ${bus.stderr}`);
+    return bus.stdout.includes('\nready: ');
+  }, 'the bus to be ready');
   return bus;
 }
 
@@ -173,9 +180,7 @@ test('one run directory has one bus; after a crash it is free again', async (t) 
   assert.match(second.stderr, new RegExp(`a bus runs already with the run directory .* \\(pid ${bus.pid}\\)`));
   bus.child.kill('SIGKILL');
   await bus.ended;
-  const third = spawn(starling, ['up', '--port', String(await freePair()), '--run-dir', bus.runDir]);
-  t.after(() => third.kill('SIGTERM'));
-  await new Promise((resolve) => { third.stdout.once('data', resolve); });
+  await up(t, [], { runDir: bus.runDir });
 });
 
 test('a run directory that others may write to is refused', async (t) => {
@@ -209,7 +214,7 @@ test('a node that never comes up is given up after five deaths', async (t) => {
   const folder = temporary(t);
   fs.copyFileSync(starling, path.join(folder, 'starling'));
   fs.writeFileSync(path.join(folder, 'starling-node'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
-  const bus = await begin(t, [], path.join(folder, 'starling'));
+  const bus = await begin(t, [], { program: path.join(folder, 'starling') });
   assert.equal(await bus.ended, 1);
   assert.equal(bus.stderr.match(/ended with exit code 1/g).length, 5);
   assert.match(bus.stderr, /died five times in a row within its first second; giving up\n$/);
