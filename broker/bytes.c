@@ -2,8 +2,8 @@
 #include "err.h"
 #include <stdlib.h>
 
-/* A slow client may hold a whole chunk for one small message until its queue is compacted (outq.c), so a
- * chunk is no larger than it must be for a turn's worth of small messages. */
+/* A slow client may hold a whole chunk for one small message until its queue is compacted (outq.c), so a chunk is
+ * no larger than it must be for a turn's worth of small messages. */
 enum { CHUNK_BYTES = 32 * 1024 - (int)sizeof(struct chunk), OWN_CHUNK_BYTES = CHUNK_BYTES / 4 };
 
 static struct chunk *chunk_new(size_t cap)

@@ -1,9 +1,9 @@
 /* A session is one of these, and only session_close() and engine_forget() move it on:
  *
  *   OPEN     heartbeat runs, packets go both ways
- *   CLOSING  the application was told; heartbeat off, nothing is accepted; a polling client without a pending
- * GET is told by its next one, a WebSocket client when its queue is written DEAD     out of the table; memory
- * goes at the end of the turn
+ *   CLOSING  the application was told; heartbeat off, nothing is accepted; a polling client without a pending GET
+ *            is told by its next one, a WebSocket client when its queue is written
+ *   DEAD     out of the table; memory goes at the end of the turn
  */
 #include "engine.h"
 #include "base64.h"
@@ -123,8 +123,8 @@ static bool fits(const struct session *s, size_t bytes, uint32_t messages)
            (s->out.bytes + bytes <= o->queue_bytes && s->out.messages + messages <= o->queue_messages);
 }
 
-/* Is there room for one more? A client that can be written is written first, so that a burst within one turn
- * does not count against it; then volatile messages make room. */
+/* Is there room for one more? A client that can be written is written first, so that a burst within one turn does
+ * not count against it; then volatile messages make room. */
 static bool make_room(struct session *s, size_t bytes, uint32_t messages)
 {
     if (!s->is_blocked) {
@@ -284,8 +284,7 @@ struct session *engine_find(struct engine *e, struct span sid)
     HASH_FIND(hh, e->sessions, sid.p, ID_CHARS, s);
     if (!s)
         return NULL;
-    /* The timer may be due in this very turn: a request that comes too late must not be answered as if in
-     * time. */
+    /* The timer may be due in this very turn: a request that comes too late must not be answered as if in time. */
     bool overdue =
         s->state == SESSION_OPEN && s->awaits_pong && s->heartbeat.at_ms <= reactor_now_ms(e->reactor);
     if (overdue) {
@@ -387,8 +386,7 @@ void session_switch_transport(struct session *s, const struct transport *transpo
     s->is_blocked = false;
     metrics_add(m, transport_gauge(s), 1);
     metrics_add(m, METRIC_UPGRADES, 1);
-    /* A pong that was lost with the old transport must not end the session; the next ping comes in its time.
-     */
+    /* A pong that was lost with the old transport must not end the session; the next ping comes in its time. */
     schedule_ping(s);
     if (!outq_empty(&s->out))
         session_mark_dirty(s);

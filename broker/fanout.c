@@ -1,19 +1,17 @@
-/* An emit is a list of stages, each a walk over one room up to the member that was last when the emit was
- * made: first the excepted rooms (their members are marked as seen), then the targets (members not seen yet
- * get it). Emits wait in line, so each client sees them in order. One that finds the line empty runs at once;
- * a turn has a budget, and what is left when that is used up goes on in the next turn. Emits to the same room
- * go over its members side by side, block by block, so that a client of a large room is written once for all
- * of them. */
+/* An emit is a list of stages, each a walk over one room up to the member that was last when the emit was made:
+ * first the excepted rooms (their members are marked as seen), then the targets (members not seen yet get it).
+ * Emits wait in line, so each client sees them in order. One that finds the line empty runs at once; a turn has a
+ * budget, and what is left when that is used up goes on in the next turn. Emits to the same room go over its members
+ * side by side, block by block, so that a client of a large room is written once for all of them. */
 #include "fanout.h"
 #include "ack.h"
 #include "container.h"
 #include "err.h"
 #include <stdlib.h>
 
-/* Costs in units of about 10 ns, measured with 1,000 WebSockets: queueing a message is cheap, writing to one
- * more client at the end of the turn is not. The budget is some 5 ms, which leaves the rest of the loop its
- * share of a bound of 20 ms; the first emit in line may use half of it, so that those beside it come along.
- */
+/* Costs in units of about 10 ns, measured with 1,000 WebSockets: queueing a message is cheap, writing to one more
+ * client at the end of the turn is not. The budget is some 5 ms, which leaves the rest of the loop its share of a
+ * bound of 20 ms; the first emit in line may use half of it, so that those beside it come along. */
 enum { COST_PUSH = 2, COST_WRITE = 400, TURN_BUDGET = 500000, LEADER_BUDGET = TURN_BUDGET / 2 };
 
 struct stage {

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Entries of at least this size may keep their shared chunk: a chunk is then used to a quarter at the least.
- */
+/* Entries of at least this size may keep their shared chunk: a chunk is then used to a quarter at the least. */
 enum { COMPACT_BELOW_BYTES = 8 * 1024, COMPACT_MAX_BYTES = 64 * 1024, ENTRIES_MAX = 0x8000 };
 
 void outq_init(struct outq *q)

@@ -101,8 +101,8 @@ static struct address *address_of(struct front *f, uint32_t ip)
 }
 
 /* Above the cap it is the oldest that goes: who sends half a request and waits cannot keep others of the same
- * address (a company's, a load balancer's) out. A crowd that connects all at once is let in: its requests are
- * on their way. */
+ * address (a company's, a load balancer's) out. A crowd that connects all at once is let in: its requests are on
+ * their way. */
 static bool is_too_many(const struct front *f, const struct address *a)
 {
     uint64_t age_ms = reactor_now_ms(f->reactor) - a->oldest->since_ms;

@@ -1,7 +1,8 @@
 /* The way of a request, by the progress of its bytes:
  *
- *   head complete, transport   the connection's first: its head visits civetweb, then takes its turn in the
- * line; a later one: takes its turn at once. Its turn: engineio_head(), the body is read, engineio_request().
+ *   head complete, transport   the connection's first: its head visits civetweb, then takes its turn in the line;
+ *                              a later one: takes its turn at once. Its turn: engineio_head(), the body is read,
+ *                              engineio_request().
  *   all complete, other        head and body visit civetweb, whose answer is written.
  *   malformed, too big         400, 413 or 431, and the connection ends.
  *

@@ -1,5 +1,4 @@
-/* Long-polling. What waits for a client is kept as WebSocket frames (outq.h); a GET takes them all as one
- * payload.
+/* Long-polling. What waits for a client is kept as WebSocket frames (outq.h); a GET takes them all as one payload.
  *
  *   what happens                   pending GET             the session
  *   something is queued            200, all of it          goes on
@@ -8,9 +7,9 @@
  *   GET or POST connection lost    -                       ends
  *   closed by the client ("1")     200 "6"                 ends
  *   bad packet, no pong            200, queue or "1"       ends
- *   closed by us                   200, queue or "1"       ends; without a GET it lingers for one that is
- * told "6" "1" candidate answered the probe   200 "6"                 goes on, later GETs likewise upgrade
- * complete               200 "1"                 goes on, on the new transport
+ *   closed by us                   200, queue or "1"       ends; without a GET it lingers for one that is told "6" "1"
+ *   candidate answered the probe   200 "6"                 goes on, later GETs likewise
+ *   upgrade complete               200 "1"                 goes on, on the new transport
  */
 #include "poll_transport.h"
 #include "base64.h"

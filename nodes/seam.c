@@ -1,8 +1,7 @@
-/* civetweb 1.15 as Debian builds it looks its socket calls up dynamically, so the definitions at the end of
- * this file take their place. They act on visits' numbers, which no descriptor of the kernel ever reaches,
- * and on the one listening descriptor, which is an eventfd that counts the visits to be accepted; everything
- * else goes to libc. Compared with handing it real sockets this saves eleven system calls a request, and a
- * request cannot be read too far. */
+/* civetweb 1.15 as Debian builds it looks its socket calls up dynamically, so the definitions at the end of this file
+ * take their place. They act on visits' numbers, which no descriptor of the kernel ever reaches, and on the one
+ * listening descriptor, which is an eventfd that counts the visits to be accepted; everything else goes to libc.
+ * Compared with handing it real sockets this saves eleven system calls a request, and a request cannot be read too far. */
 #include "seam.h"
 #include "buffer.h"
 #include "container.h"

@@ -1,10 +1,11 @@
 /* Events of a WebSocket connection, by what it is:
  *
  *   event            of a session                         candidate for an upgrade
- *   text, binary     packet of the session                "2probe": "3probe"; "5": becomes the session's;
- * else closed ping             pong                                 pong close            echoed, session
- * ends                 echoed, polling goes on bad frame        close 1002/1007/1009, session ends   the
- * same, polling goes on gone, timeout    session ends                         polling goes on
+ *   text, binary     packet of the session                "2probe": "3probe"; "5": becomes the session's; else closed
+ *   ping             pong                                 pong
+ *   close            echoed, session ends                 echoed, polling goes on
+ *   bad frame        close 1002/1007/1009, session ends   the same, polling goes on
+ *   gone, timeout    session ends                         polling goes on
  */
 #include "ws_transport.h"
 #include "base64.h"
@@ -23,8 +24,8 @@ static bool is_candidate(const struct conn *c)
 
 /* ---- writing ---- */
 
-/* Some clients cannot take binary frames: theirs become text, "b" and base64. Moves the session's frames to
- * the connection's queue; only called when that is empty. */
+/* Some clients cannot take binary frames: theirs become text, "b" and base64. Moves the session's frames to the
+ * connection's queue; only called when that is empty. */
 static int move_as_base64(struct session *s, struct conn *c)
 {
     struct bytes *bytes = &s->engine->bytes;
