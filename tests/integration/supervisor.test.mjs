@@ -150,8 +150,8 @@ test('a node that is killed starts again', async (t) => {
     return node?.state === 'ready' && node.pid !== pid && node;
   }, 'the next process');
   assert.equal(next.restarts, 1);
-  assert.match(bus.stderr, new RegExp(`node 0: pid ${pid} ended with signal 9`));
-  assert.equal(bus.stdout.match(/^node 0: ready/gm).length, 2);
+  await eventually(() => bus.stderr.includes(`node 0: pid ${pid} ended with signal 9`), 'the message');
+  await eventually(() => bus.stdout.match(/^node 0: ready/gm).length === 2, 'the second line of the node');
   assert.equal(bus.stdout.match(/^ready: /gm).length, 1);
 });
 
