@@ -1,0 +1,310 @@
+/* Messages of the mesh. A second reader, which walks records as trees and knows each kind's layout as a word,
+ * says which records are good: mesh_read() agrees with it on every one, and its fields, written again, are to
+ * msgpack-c the same values as the bytes read. Both ways of reading agree, and the records' own bytes put
+ * together make the same message. */
+#include "err.h"
+#include "mesh.h"
+#include <stdlib.h>
+
+#define CHECK(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            abort();                                                                                         \
+    } while (0)
+
+/* Behind the kind: u number, f flags, g tag, s text, m name, e endpoint, r namespace or room, R rooms, B binaries,
+ * H heard. */
+static const char *const layouts[] = {
+    [1] = "urRfssRBguu", [2] = "urr",   [3] = "urr",    [4] = "urrR", [5] = "urrR", [16] = "uufH",
+    [32] = "meemuf",     [33] = "guuu", [34] = "guuuu", [35] = "",    [36] = "uf",
+};
+
+static const char *layout(uint64_t kind)
+{
+    return kind < sizeof(layouts) / sizeof(layouts[0]) ? layouts[kind] : NULL;
+}
+
+struct bytes {
+    const uint8_t *p;
+    size_t n;
+};
+
+static uint64_t number(struct bytes b, size_t from, size_t count)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < count; i++)
+        value = value * 256 + b.p[from + i];
+    return value;
+}
+
+/* Bytes of an element's own, and how many others it holds; 0 when it is none or is cut off. */
+static size_t own_bytes(struct bytes b, uint64_t *inner)
+{
+    static const uint8_t lengths[32] = {
+        [0xc4 - 0xc0] = 1, [0xc5 - 0xc0] = 2, [0xc6 - 0xc0] = 4, [0xc7 - 0xc0] = 1, [0xc8 - 0xc0] = 2,
+        [0xc9 - 0xc0] = 4, [0xd9 - 0xc0] = 1, [0xda - 0xc0] = 2, [0xdb - 0xc0] = 4, [0xdc - 0xc0] = 2,
+        [0xdd - 0xc0] = 4, [0xde - 0xc0] = 2, [0xdf - 0xc0] = 4,
+    };
+    static const uint8_t plain[32] = {
+        [0] = 1,
+        [2] = 1,
+        [3] = 1,
+        [0xca - 0xc0] = 5,
+        [0xcb - 0xc0] = 9,
+        [0xcc - 0xc0] = 2,
+        [0xcd - 0xc0] = 3,
+        [0xce - 0xc0] = 5,
+        [0xcf - 0xc0] = 9,
+        [0xd0 - 0xc0] = 2,
+        [0xd1 - 0xc0] = 3,
+        [0xd2 - 0xc0] = 5,
+        [0xd3 - 0xc0] = 9,
+        [0xd4 - 0xc0] = 3,
+        [0xd5 - 0xc0] = 4,
+        [0xd6 - 0xc0] = 6,
+        [0xd7 - 0xc0] = 10,
+        [0xd8 - 0xc0] = 18,
+    };
+    *inner = 0;
+    if (b.n == 0)
+        return 0;
+    uint8_t f = b.p[0];
+    if (f < 0xc0 || f >= 0xe0) {
+        *inner = f >> 4 == 8 ? 2u * (f & 15u) : f >> 4 == 9 ? f & 15u : 0;
+        return f >= 0xa0 && f < 0xc0 ? 1u + (f & 31u) : 1;
+    }
+    size_t length = lengths[f - 0xc0];
+    if (length == 0 || b.n < 1 + length)
+        return length == 0 ? plain[f - 0xc0] : 0;
+    uint64_t value = number(b, 1, length);
+    if (f >= 0xdc)
+        *inner = f >= 0xde ? 2 * value : value;
+    else
+        length += value + (f >= 0xc7 && f <= 0xc9);
+    return 1 + length;
+}
+
+/* Bytes of an element with all that it holds, or 0. */
+static size_t whole(struct bytes b)
+{
+    uint64_t inner;
+    size_t n = own_bytes(b, &inner);
+    if (n == 0 || n > b.n)
+        return 0;
+    for (; inner > 0; inner--) {
+        size_t part = whole((struct bytes){b.p + n, b.n - n});
+        if (part == 0)
+            return 0;
+        n += part;
+    }
+    return n;
+}
+
+static bool good_uint(const msgpack_object *o, uint64_t max)
+{
+    return o->type == MSGPACK_OBJECT_POSITIVE_INTEGER && o->via.u64 <= max;
+}
+
+static bool good_array(const msgpack_object *o, char of, uint32_t max);
+
+static bool good(const msgpack_object *o, char as)
+{
+    switch (as) {
+    case 'u':
+    case 'f':
+        return good_uint(o, UINT64_MAX);
+    case 'g':
+        return good_uint(o, 0xffffff);
+    case 's':
+        return o->type == MSGPACK_OBJECT_STR;
+    case 'm':
+        return o->type == MSGPACK_OBJECT_STR && o->via.str.size <= MESH_NAME_BYTES;
+    case 'e':
+        return o->type == MSGPACK_OBJECT_STR && o->via.str.size <= MESH_ENDPOINT_BYTES;
+    case 'r':
+        return o->type == MSGPACK_OBJECT_STR && o->via.str.size <= LIMIT_ROOM_BYTES;
+    case 'R':
+        return good_array(o, 'r', LIMIT_ROOMS_PER_CALL);
+    case 'B':
+        return good_array(o, 'b', LIMIT_ATTACHMENTS);
+    case 'b':
+        return o->type == MSGPACK_OBJECT_BIN;
+    case 'H':
+        return good_array(o, 'h', LIMIT_OFFSET_ORIGINS);
+    default: /* one item of heard */
+        return o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size >= 3 && good(o->via.array.ptr, 'g') &&
+               good(o->via.array.ptr + 1, 'u') && good(o->via.array.ptr + 2, 'u');
+    }
+}
+
+static bool good_array(const msgpack_object *o, char of, uint32_t max)
+{
+    bool all = o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size <= max;
+    for (uint32_t i = 0; all && i < o->via.array.size; i++)
+        all = good(&o->via.array.ptr[i], of);
+    return all;
+}
+
+static bool good_record(const msgpack_object *o, const char *as)
+{
+    if (o->via.array.size < 1 + strlen(as))
+        return false;
+    for (uint32_t i = 0; as[i] != 0; i++)
+        if (!good(&o->via.array.ptr[1 + i], as[i]))
+            return false;
+    return true;
+}
+
+/* Takes from a good record what a reader skips. */
+static void trim(msgpack_object *o, uint64_t kind)
+{
+    const char *as = layout(kind);
+    uint64_t flags = kind == MESH_HEARTBEAT || kind == MESH_PRESENCE ? 3 : 1;
+    o->via.array.size = (uint32_t)(1 + strlen(as));
+    for (uint32_t i = 0; as[i] != 0; i++) {
+        msgpack_object *element = &o->via.array.ptr[1 + i];
+        if (as[i] == 'f')
+            element->via.u64 &= flags;
+        for (uint32_t j = 0; as[i] == 'H' && j < element->via.array.size; j++)
+            element->via.array.ptr[j].via.array.size = 3;
+    }
+}
+
+static void unpack(struct span bytes, msgpack_unpacked *result, msgpack_unpack_return *status)
+{
+    size_t at = 0;
+    msgpack_unpacked_init(result);
+    *status = msgpack_unpack_next(result, bytes.p, bytes.n, &at);
+    CHECK(*status == MSGPACK_UNPACK_NOMEM_ERROR || (*status == MSGPACK_UNPACK_SUCCESS && at == bytes.n));
+}
+
+static void check_written(const struct mesh_record *record, msgpack_object *expected)
+{
+    static struct mesh_record again;
+    msgpack_sbuffer b;
+    msgpack_sbuffer_init(&b);
+    CHECK(mesh_write(&b, record) == 0);
+    struct span bytes = {b.data, b.size};
+    msgpack_unpacked result;
+    msgpack_unpack_return status;
+    unpack(bytes, &result, &status);
+    trim(expected, record->kind);
+    CHECK(status == MSGPACK_UNPACK_SUCCESS && msgpack_object_equal(result.data, *expected));
+
+    msgpack_sbuffer c;
+    msgpack_sbuffer_init(&c);
+    struct mesh_reader r = {b.data, b.data + b.size};
+    CHECK(mesh_read(&r, &again) == 1 && r.p == r.end);
+    CHECK(again.kind == record->kind && again.seq == record->seq && again.raw.n == b.size);
+    CHECK(mesh_write(&c, &again) == 0 && span_eq((struct span){c.data, c.size}, bytes));
+    msgpack_unpacked_destroy(&result);
+    msgpack_sbuffer_destroy(&b);
+    msgpack_sbuffer_destroy(&c);
+}
+
+static void check_brief(const struct mesh_record *brief, const struct mesh_record *full)
+{
+    CHECK(brief->kind == full->kind && brief->seq == full->seq);
+    CHECK(brief->raw.p == full->raw.p && brief->raw.n == full->raw.n);
+    if (full->kind != MESH_EMIT) {
+        msgpack_sbuffer b;
+        msgpack_sbuffer_init(&b);
+        CHECK(mesh_write(&b, brief) == 0 && mesh_write(&b, full) == 0);
+        CHECK(memcmp(b.data, b.data + b.size / 2, b.size / 2) == 0);
+        msgpack_sbuffer_destroy(&b);
+        return;
+    }
+    CHECK(brief->emit.nsp.p == full->emit.nsp.p && brief->emit.nsp.n == full->emit.nsp.n);
+    CHECK(brief->emit.n_to == full->emit.n_to);
+    for (unsigned i = 0; i < full->emit.n_to; i++)
+        CHECK(brief->emit.to[i].p == full->emit.to[i].p && brief->emit.to[i].n == full->emit.to[i].n);
+}
+
+enum verdict { GOOD, BROKEN, SKIPPED, UNCLEAR /* nested too deep for msgpack-c */ };
+
+/* What the second reader says of the record that begins here; *result is then its tree. */
+static enum verdict judge(struct span rest, size_t *n, msgpack_unpacked *result)
+{
+    *n = whole((struct bytes){(const uint8_t *)rest.p, rest.n});
+    if (*n == 0)
+        return BROKEN;
+    msgpack_unpack_return status;
+    unpack((struct span){rest.p, *n}, result, &status);
+    const msgpack_object *o = &result->data;
+    if (status == MSGPACK_UNPACK_NOMEM_ERROR)
+        return UNCLEAR;
+    if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size == 0 || !good(o->via.array.ptr, 'u'))
+        return BROKEN;
+    const char *as = layout(o->via.array.ptr[0].via.u64);
+    return as == NULL ? SKIPPED : good_record(o, as) ? GOOD : BROKEN;
+}
+
+/* Reads on to the next record that is known, with all three; gone is what lies before it. */
+static int step(struct mesh_reader *r, struct mesh_reader *s, struct mesh_record *full)
+{
+    static struct mesh_record brief;
+    msgpack_unpacked tree;
+    enum verdict verdict = SKIPPED;
+    size_t n = 0;
+    const char *at = r->p, *end = r->end;
+    for (; verdict == SKIPPED && at < end; at += verdict == SKIPPED ? n : 0) {
+        msgpack_unpacked_init(&tree);
+        verdict = judge((struct span){at, (size_t)(end - at)}, &n, &tree);
+        if (verdict != GOOD)
+            msgpack_unpacked_destroy(&tree);
+    }
+    int result = mesh_read(r, full);
+    CHECK(mesh_read_brief(s, &brief) == result && s->p == r->p);
+    CHECK(verdict == UNCLEAR || result == (verdict == GOOD ? 1 : verdict == BROKEN ? ERR_MESH : 0));
+    if (result == 1)
+        check_brief(&brief, full);
+    if (verdict != GOOD)
+        return result;
+    CHECK(full->raw.p == at && full->raw.n == n && r->p == at + n);
+    check_written(full, &tree.data);
+    msgpack_unpacked_destroy(&tree);
+    return 1;
+}
+
+/* The records' own bytes, put together, are the same records. */
+static void check_joined(const msgpack_sbuffer *joined, const struct mesh_head *head, size_t records)
+{
+    static struct mesh_record record;
+    struct mesh_head again;
+    struct mesh_reader r;
+    CHECK(mesh_read_head(&r, (struct span){joined->data, joined->size}, &again) == 0);
+    CHECK(again.version == head->version && span_eq(again.cluster, head->cluster));
+    CHECK(again.origin.tag == head->origin.tag && again.origin.boot == head->origin.boot);
+    for (; records > 0; records--) {
+        const char *at = r.p;
+        CHECK(mesh_read(&r, &record) == 1 && record.raw.p == at && r.p == at + record.raw.n);
+    }
+    CHECK(r.p == r.end && mesh_read(&r, &record) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    static struct mesh_record record;
+    struct mesh_head head;
+    struct mesh_reader r, s;
+    int err = mesh_read_head(&r, (struct span){(const char *)data, n}, &head);
+    CHECK(err == 0 || err == ERR_MESH || err == ERR_VERSION);
+    if (err != 0)
+        return 0;
+    CHECK(r.p > (const char *)data && r.p <= r.end && r.end == (const char *)data + n);
+    CHECK((size_t)(r.p - (const char *)data) == whole((struct bytes){data, n}));
+    s = r;
+    msgpack_sbuffer joined;
+    msgpack_sbuffer_init(&joined);
+    CHECK(mesh_write_head(&joined, &head) == 0);
+    size_t records = 0;
+    while ((err = step(&r, &s, &record)) == 1) {
+        CHECK(msgpack_sbuffer_write(&joined, record.raw.p, record.raw.n) == 0);
+        records++;
+    }
+    CHECK(err == ERR_MESH || (err == 0 && r.p == r.end));
+    CHECK(mesh_read(&r, &record) == err);
+    check_joined(&joined, &head, records);
+    msgpack_sbuffer_destroy(&joined);
+    return 0;
+}
