@@ -121,28 +121,24 @@ static struct span first_arg(const struct sio_packet *packet)
     return item;
 }
 
-/* {"ok":true,"rooms":[…]} with the rooms the socket is in now, its own not among them. */
-static void answer_rooms(struct socket *s, const struct sio_packet *packet)
+/* {"ok":true,"rooms":[…]} with the rooms of the call: an answer is never much longer than its question. */
+static void answer_rooms(struct socket *s, const struct sio_packet *packet, const struct name_list *rooms)
 {
     size_t cap = 32;
     if (!packet->has_id)
         return;
-    for (uint32_t i = 0; i < s->n_places; i++)
-        cap += JSON_QUOTED_MAX(s->places[i].room->name_n) + 1;
+    for (unsigned i = 0; i < rooms->n; i++)
+        cap += JSON_QUOTED_MAX(rooms->name[i].n) + 1;
     char *text = malloc(cap);
     if (!text) {
         answer_error(s, packet, err_text(ERR_MEMORY));
         return;
     }
     char *p = stpcpy(text, "{\"ok\":true,\"rooms\":[");
-    const char *begin = p;
-    for (uint32_t i = 0; i < s->n_places; i++) {
-        const struct room *room = s->places[i].room;
-        if (room == s->nsp->all)
-            continue;
-        if (p != begin)
+    for (unsigned i = 0; i < rooms->n; i++) {
+        if (i > 0)
             *p++ = ',';
-        p += json_quote(p, (struct span){room->name, room->name_n});
+        p += json_quote(p, rooms->name[i]);
     }
     p = stpcpy(p, "]}");
     socket_ack(s, packet->id, (struct span){text, (size_t)(p - text)}, NULL, 0);
@@ -173,7 +169,7 @@ static void on_join(struct socket *s, const struct sio_packet *packet, const str
     if (wrong)
         answer_error(s, packet, wrong);
     else
-        answer_rooms(s, packet);
+        answer_rooms(s, packet, &rooms);
 }
 
 static void on_leave(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
@@ -189,7 +185,7 @@ static void on_leave(struct socket *s, const struct sio_packet *packet, const st
     }
     for (unsigned i = 0; i < rooms.n; i++)
         room_leave(s, rooms.name[i]);
-    answer_rooms(s, packet);
+    answer_rooms(s, packet, &rooms);
 }
 
 static void on_emit(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
@@ -206,6 +202,7 @@ static void on_emit(struct socket *s, const struct sio_packet *packet, const str
     r.emit.n_attachments = packet->attachments;
     r.emit.skip = r.echo ? NULL : s;
     uint64_t seq;
+    s->session->emits = true;
     int err = hub_emit(h, &r.emit, &seq);
     if (err) {
         answer_error(s, packet, err_text(err));

@@ -324,6 +324,24 @@ void engine_forget(struct session *s)
     reactor_defer(e->reactor, &e->flush_task, REACTOR_FLUSH);
 }
 
+/* Rare, so a walk over all sessions is cheap enough. */
+void engine_set_congested(struct engine *e, bool congested)
+{
+    struct session *s, *tmp;
+    e->congested = congested;
+    if (congested) {
+        metrics_add(e->metrics, METRIC_CONGESTIONS, 1);
+        return;
+    }
+    HASH_ITER(hh, e->sessions, s, tmp)
+    {
+        s->emits = false;
+        if (s->is_paused && s->state == SESSION_OPEN)
+            s->transport->resume(s);
+        s->is_paused = false;
+    }
+}
+
 /* ---- packets ---- */
 
 static void receive_message(struct session *s, const struct eio_packet *packet)

@@ -30,6 +30,8 @@ struct transport {
     void (*flush)(struct session *s);
     /* True when a message pushed now would be written at once (volatile messages are dropped otherwise). */
     bool (*writable)(const struct session *s);
+    /* Reads the client again that was not read while the engine was congested. NULL: it reads always. */
+    void (*resume)(struct session *s);
     /* The session has ended. The transport lets go of it now or later by engine_forget(). */
     void (*close)(struct session *s, enum close_reason reason);
 };
@@ -63,6 +65,7 @@ struct engine {
     struct session *dead; /* freed at the end of the turn, so that callers up the stack may still look at them */
     struct reactor_task flush_task;
     bool shutting_down;
+    bool congested; /* emits wait for their turn: who emits more is not read until they have had it */
 };
 
 enum session_state {
@@ -83,6 +86,8 @@ struct session {
     bool awaits_pong;
     bool base64; /* binary goes out as text */
     bool recovery_off;
+    bool emits;     /* has sent an emit since the engine was last congested */
+    bool is_paused; /* not read now */
     struct outq out;
     struct session *dirty_next, *dead_next;
     void *link;      /* of the transport */
@@ -135,6 +140,9 @@ static inline bool session_is_open(const struct session *s)
 {
     return s->state == SESSION_OPEN && !s->is_doomed;
 }
+
+/* Emits pile up, or do not any more. */
+void engine_set_congested(struct engine *e, bool congested);
 
 /* Asks for a flush at the end of the turn. */
 void session_mark_dirty(struct session *s);

@@ -9,6 +9,14 @@
 #include "err.h"
 #include <stdlib.h>
 
+/* What may wait in line before its senders are not read any more, in members to be visited and in bytes; at the
+ * hard bound an emit is refused. */
+enum {
+    CONGESTED_MEMBERS = 1000 * 1000,
+    CONGESTED_BYTES = 4 * 1024 * 1024,
+    REFUSED_FACTOR = 16,
+};
+
 /* Costs in units of about 10 ns, measured with 1,000 WebSockets: queueing a message is cheap, writing to one more
  * client at the end of the turn is not. The budget is some 5 ms, which leaves the rest of the loop its share of a
  * bound of 20 ms; the first emit in line may use half of it, so that those beside it come along. */
@@ -40,7 +48,9 @@ struct fanout {
     struct metrics *metrics;
     struct job *first, **last;
     uint64_t number;
-    int64_t budget; /* what may still be spent in this turn */
+    uint64_t waiting_members, waiting_bytes;
+    struct engine *engine; /* of the namespace that was congested */
+    int64_t budget;        /* what may still be spent in this turn */
     struct reactor_task task, refill;
 };
 
@@ -121,6 +131,48 @@ static void unpin_stages(struct job *job)
     room_unpin(all); /* last: the namespace may go with it */
 }
 
+static uint64_t members_of(const struct job *job)
+{
+    uint64_t n = 1;
+    for (unsigned i = 0; i < job->n_stages; i++)
+        n += job->stages[i].end;
+    return n;
+}
+
+static bool is_above(const struct fanout *f, uint64_t factor)
+{
+    return f->waiting_members > factor * CONGESTED_MEMBERS || f->waiting_bytes > factor * CONGESTED_BYTES;
+}
+
+static void enqueue(struct fanout *f, struct job *job)
+{
+    struct engine *e = job->nsp->hub->engine;
+    *f->last = job;
+    f->last = &job->next;
+    f->waiting_members += members_of(job);
+    f->waiting_bytes += job->frames.n;
+    if (!e->congested && is_above(f, 1)) {
+        f->engine = e;
+        engine_set_congested(e, true);
+    }
+}
+
+/* Takes the first one out of the line. */
+static struct job *dequeue(struct fanout *f)
+{
+    struct job *job = f->first;
+    f->first = job->next;
+    if (!f->first)
+        f->last = &f->first;
+    f->waiting_members -= members_of(job);
+    f->waiting_bytes -= job->frames.n;
+    if (f->engine && !is_above(f, 1) && 2 * f->waiting_members < CONGESTED_MEMBERS) {
+        engine_set_congested(f->engine, false);
+        f->engine = NULL;
+    }
+    return job;
+}
+
 static void finish(struct job *job)
 {
     if (job->wait)
@@ -137,11 +189,9 @@ void fanout_free(struct fanout **fp)
         return;
     reactor_undefer(f->reactor, &f->task, REACTOR_WORK);
     reactor_undefer(f->reactor, &f->refill, REACTOR_FLUSH);
-    while (f->first) {
-        struct job *job = f->first;
-        f->first = job->next;
-        finish(job);
-    }
+    f->engine = NULL;
+    while (f->first)
+        finish(dequeue(f));
     free(f);
     *fp = NULL;
 }
@@ -181,10 +231,7 @@ static void run_jobs(struct reactor_task *task)
             run_followers(f);
             break;
         }
-        f->first = job->next;
-        if (!f->first)
-            f->last = &f->first;
-        finish(job);
+        finish(dequeue(f));
     }
     reactor_defer(f->reactor, &f->refill, REACTOR_FLUSH);
 }
@@ -220,6 +267,10 @@ static void add_stages(struct job *job, struct nsp *nsp, const struct emit *e)
 int fanout_start(struct fanout *f, struct nsp *nsp, const struct emit *e, uint64_t ack_id,
                  const struct slice *frames)
 {
+    if (is_above(f, REFUSED_FACTOR)) {
+        metrics_add(f->metrics, METRIC_EMITS_REFUSED, 1);
+        return ERR_BUSY;
+    }
     /* Each name can be a room and a sid. */
     size_t most = 2 * (size_t)(e->n_except + e->n_to) + 1;
     struct job *job = malloc(sizeof(*job) + most * sizeof(job->stages[0]));
@@ -242,7 +293,6 @@ int fanout_start(struct fanout *f, struct nsp *nsp, const struct emit *e, uint64
         finish(job);
         return 0;
     }
-    *f->last = job;
-    f->last = &job->next;
+    enqueue(f, job);
     return 0;
 }

@@ -9,7 +9,8 @@ struct fanout *fanout_new(struct reactor *r, struct metrics *m);
 /* Emits under way are dropped; their rooms must still exist. */
 void fanout_free(struct fanout **f);
 
-/* Takes a reference of frames. Uses e's targets, flags and wait. 0 or ERR_MEMORY. */
+/* Takes a reference of frames. Uses e's targets, flags and wait. 0, ERR_MEMORY, or ERR_BUSY when too
+ * many wait already. */
 int fanout_start(struct fanout *f, struct nsp *nsp, const struct emit *e, uint64_t ack_id,
                  const struct slice *frames);
 

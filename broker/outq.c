@@ -4,6 +4,9 @@
 #include <string.h>
 
 /* Entries of at least this size may keep their shared chunk: a chunk is then used to a quarter at the least. */
+/* Few entries keep few chunks; waiting for some more makes the copying rare. */
+enum { COMPACT_FROM = 4 };
+
 enum { COMPACT_BELOW_BYTES = 8 * 1024, COMPACT_MAX_BYTES = 64 * 1024, ENTRIES_MAX = 0x8000 };
 
 void outq_init(struct outq *q)
@@ -159,8 +162,8 @@ static unsigned compactable(const struct outq *q, unsigned i, size_t *bytes)
     *bytes = 0;
     for (; i + n < q->count; n++) {
         const struct outq_entry *e = at(q, i + n);
-        bool small_and_shared = e->chunk && e->chunk->cap != e->n && e->n < COMPACT_BELOW_BYTES;
-        if (!small_and_shared || e->is_volatile != at(q, i)->is_volatile || *bytes + e->n > COMPACT_MAX_BYTES)
+        if (!e->chunk || e->n >= COMPACT_BELOW_BYTES || e->is_volatile != at(q, i)->is_volatile ||
+            *bytes + e->n > COMPACT_MAX_BYTES)
             break;
         *bytes += e->n;
     }
@@ -188,11 +191,13 @@ static bool copy_run(struct outq *q, unsigned i, unsigned n, size_t bytes, struc
 void outq_compact(struct outq *q)
 {
     unsigned kept = 0, i = 0;
+    if (q->count < COMPACT_FROM)
+        return;
     while (i < q->count) {
         size_t bytes;
         unsigned n = compactable(q, i, &bytes);
         struct outq_entry merged;
-        if (n > 0 && copy_run(q, i, n, bytes, &merged)) {
+        if (n > 1 && copy_run(q, i, n, bytes, &merged)) {
             *at(q, kept++) = merged;
             i += n;
         } else {

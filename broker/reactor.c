@@ -109,7 +109,7 @@ fail:
     return NULL;
 }
 
-static void deliver_mail(struct reactor *r)
+void reactor_deliver(struct reactor *r)
 {
     struct mail *mail = mailbox_take(&r->mailbox);
 
@@ -130,7 +130,7 @@ void reactor_free(struct reactor **rp)
     /* The thread that ran the loop may be gone; what is left belongs to the caller. */
     atomic_store_explicit(&r->owner, self(), memory_order_relaxed);
     while (atomic_load_explicit(&r->mailbox.newest, memory_order_relaxed))
-        deliver_mail(r);
+        reactor_deliver(r);
     mailbox_deinit(&r->mailbox);
     if (r->epoll_fd >= 0)
         close(r->epoll_fd);
@@ -187,7 +187,7 @@ static void turn(struct reactor *r)
     timer_wheel_advance(r->wheel, r->now_ms);
     if (r->mail_arrived || atomic_load_explicit(&r->mailbox.newest, memory_order_relaxed)) {
         r->mail_arrived = false;
-        deliver_mail(r);
+        reactor_deliver(r);
     }
     run_work(r);
     run_tasks(&r->queued[REACTOR_FLUSH]);

@@ -64,6 +64,8 @@ struct mail {
 };
 
 void reactor_post(struct reactor *r, struct mail *mail);
+/* The owner, outside of the loop: delivers what has been posted so far. */
+void reactor_deliver(struct reactor *r);
 
 /* How long the last turns took without their waiting: for metrics. */
 struct reactor_stats {

@@ -3,13 +3,14 @@
 #include "err.h"
 #include "front.h"
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum {
-    END_WAIT_MS = 2000, /* for the peer's FIN after ours */
     IOV_MAX_ONCE = 64,
 };
 
@@ -99,8 +100,10 @@ static void on_ready(struct reactor_io *io, uint32_t events)
         if (c->is_dead)
             return;
     }
-    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+    if (events & EPOLLIN)
         conn_read(c);
+    else if (events & (EPOLLHUP | EPOLLERR))
+        conn_gone(c); /* nothing more to read, and these cannot be left unwatched */
 }
 
 /* ---- writing ---- */
@@ -145,7 +148,7 @@ int conn_write(struct conn *c, struct outq *more)
         if (left > own)
             outq_advance(more, left - own);
         if ((written > 0 ? (size_t)written : 0) < wanted) {
-            conn_watch(c, EPOLLIN | EPOLLOUT);
+            conn_watch(c, (c->is_watched ? c->events : (uint32_t)EPOLLIN) | EPOLLOUT);
             return 0;
         }
     }
@@ -172,15 +175,26 @@ static void ending_drained(struct conn *c)
     int done = conn_write(c, NULL);
     if (done < 0) {
         conn_close(c);
-    } else if (done > 0) {
+        return;
+    }
+    conn_timer(c, c->front->options.request_timeout_ms);
+    if (done > 0) {
         shutdown(c->io.fd, SHUT_WR);
         conn_watch(c, EPOLLIN);
     }
 }
 
+/* The answer may still be in the kernel: as long as the peer takes some of it there is more time. */
 static void ending_timeout(struct conn *c)
 {
-    conn_abort(c);
+    int unsent = 0;
+    if (outq_empty(&c->out) && ioctl(c->io.fd, SIOCOUTQ, &unsent) == 0 && unsent > 0 &&
+        (c->unsent == 0 || unsent < c->unsent)) {
+        c->unsent = unsent;
+        conn_timer(c, c->front->options.request_timeout_ms);
+    } else {
+        conn_abort(c);
+    }
 }
 
 static void ending_gone(struct conn *c)
@@ -212,7 +226,6 @@ void conn_end(struct conn *c)
     c->role = &ending;
     c->session = NULL;
     conn_watch(c, EPOLLIN);
-    conn_timer(c, END_WAIT_MS);
     ending_drained(c);
 }
 

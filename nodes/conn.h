@@ -41,6 +41,7 @@ struct conn {
     bool resumes; /* HTTP: what is kept is looked at when the timer fires, at once */
     bool keep_alive; /* HTTP: after the answer under way */
     bool is_transport; /* has carried a Socket.IO transport: it does not go to civetweb for one again */
+    bool base64;     /* WebSocket: of the request that made it one */
     bool close_sent; /* WebSocket: a close frame is queued */
     bool in_line, line_ready, line_skip;
     uint8_t holds; /* who still refers to it besides the reactor: a visit to civetweb, the line */
@@ -56,6 +57,7 @@ struct conn {
     struct session *session; /* whose polls or frames it carries */
     struct visit *visit;     /* an answer that is being made */
     uint64_t since_ms; /* accepted */
+    int unsent;        /* ending: what was left in the kernel at the last look */
     struct address *address; /* while it counts as waiting */
     struct conn *address_prev, *address_next;
     struct conn *prev, *next; /* all of the front */

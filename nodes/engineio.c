@@ -69,9 +69,10 @@ bool engineio_head(struct conn *c, struct http_reader *r, const char *base)
         return false;
     }
     collect(&f, c, r, base);
+    if (f.reject != EIO_ACCEPT && !http_has_body(r))
+        return true; /* engineio_request() says so */
     if (f.reject != EIO_ACCEPT) {
-        /* Its body is not waited for. */
-        c->keep_alive = c->keep_alive && !http_has_body(r);
+        c->keep_alive = false; /* its body is not waited for */
         reject(c, &f);
         return false;
     }
@@ -131,12 +132,9 @@ void engineio_request(struct conn *c, struct http_reader *r, const char *base)
         poll_post(c->session, c, http_body(r, base), is_octets, headers);
         return;
     }
-    if (span_eq(http_method(r), SPAN("POST"))) {
-        /* Its session ended while the body was read. */
-        gate_answer_and_end(c, 400, "", "", SPAN(""));
-        return;
-    }
     collect(&f, c, r, base);
+    if (f.is_post && f.reject == EIO_ACCEPT)
+        f.reject = EIO_REJECT_SID; /* its session ended while the body was read */
     if (f.is_options && cors_on(&c->front->options.cors)) {
         answer_preflight(c, &f, r, base);
         return;

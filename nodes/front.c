@@ -36,9 +36,7 @@ struct front *front_new(struct reactor *r, struct metrics *m, struct engine *e, 
     f->line_end = &f->line;
     f->bury_task.run = bury;
     f->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    f->seam =
-        seam_start(r, &(struct seam_options){.threads = o->threads, .max_body_bytes = LIMIT_API_BODY_BYTES},
-                   o->web, o->web_user);
+    f->seam = seam_start(r, &(struct seam_options){.threads = o->threads}, o->web, o->web_user);
     if (!f->seam) {
         close(f->reserve_fd);
         free(f);
@@ -125,8 +123,10 @@ void front_count_waiting(struct front *f, struct conn *c)
     a->newest = c;
     a->count++;
     if (is_too_many(f, a)) {
+        struct conn *oldest = a->oldest;
         metrics_add(f->metrics, METRIC_CONNECTIONS_REFUSED, 1);
-        conn_abort(a->oldest);
+        oldest->role->on_gone(oldest);
+        conn_abort(oldest);
     }
 }
 
@@ -154,16 +154,20 @@ void front_uncount_waiting(struct front *f, struct conn *c)
 
 static void run_line(struct front *f)
 {
+    if (f->line_runs) /* a turn may let others join: they have theirs here, not inside of it */
+        return;
+    f->line_runs = true;
     while (f->line && f->line->line_ready) {
         struct conn *c = f->line;
         f->line = c->line_next;
         if (!f->line)
             f->line_end = &f->line;
         c->in_line = false;
-        if (!c->is_dead && !c->line_skip)
+        if (gate_has(c) && !c->line_skip)
             gate_take_turn(c);
         conn_unhold(c);
     }
+    f->line_runs = false;
 }
 
 void front_line_join(struct front *f, struct conn *c, bool ready)

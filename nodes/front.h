@@ -47,6 +47,7 @@ struct front {
     struct conn *conns, *dead;
     unsigned n_conns;
     struct conn *line, **line_end;
+    bool line_runs;
     struct reactor_task bury_task;
     struct http_reader scratch_reader; /* for requests that come in one piece */
     uint8_t scratch[64 * 1024];

@@ -18,7 +18,8 @@
 
 enum {
     KEPT_WHILE_BUSY_BYTES = 64 * 1024, /* of requests that a client sends before it has its answer */
-    PROGRESS_BYTES = 16 * 1024,        /* of a body that buy it time */
+    REQUESTS_PER_TURN = 16,
+    PROGRESS_BYTES = 16 * 1024, /* of a body that buy it time */
     ANSWER_HEAD_BYTES = 1024 + CORS_HEADERS_MAX * 2,
 };
 
@@ -37,10 +38,17 @@ void gate_answered(struct conn *c)
         return;
     }
     if (!done) { /* an answer that is not read in time ends the connection */
-        conn_timer(c, o->request_timeout_ms);
+        if (!c->is_transport && !c->address)
+            front_count_waiting(c->front, c);
+        if (!c->is_dead)
+            conn_timer(c, o->request_timeout_ms);
         return;
     }
     c->is_busy = false;
+    if (!c->is_transport && !c->address)
+        front_count_waiting(c->front, c);
+    if (c->is_dead)
+        return;
     c->resumes = c->in.n > 0;
     conn_timer(c, c->resumes ? 0 : o->idle_timeout_ms);
     conn_watch(c, EPOLLIN);
@@ -105,6 +113,11 @@ static void put_visit_answer(struct conn *c, struct visit *v)
         gate_answered(c);
 }
 
+bool gate_has(const struct conn *c)
+{
+    return !c->is_dead && c->role == &gate_role;
+}
+
 static void on_deferred_finish(struct visit *v)
 {
     struct conn *c = visit_owner(v);
@@ -117,9 +130,8 @@ static void go_on_after_visit(struct conn *c, struct visit *v)
 {
     switch (visit_end(v)) {
     case VISIT_DEFERRED:
-        c->visit = v;
-        visit_on_finish(v, on_deferred_finish);
-        visit_run_deferred(v);
+        if (!visit_run_deferred(v, on_deferred_finish, &c->visit))
+            answer_error(c, 503);
         return;
     case VISIT_TRANSPORT:
         if (c->in_line)
@@ -129,8 +141,11 @@ static void go_on_after_visit(struct conn *c, struct visit *v)
         break;
     case VISIT_REFUSED:
     case VISIT_ANSWERED:
-        if (c->in_line)
+        /* A transport's request that civetweb answers: what is behind it has been read already. */
+        if (c->in_line) {
+            c->keep_alive = false;
             front_line_ready(c->front, c, true);
+        }
         put_visit_answer(c, v);
         break;
     }
@@ -140,7 +155,7 @@ static void go_on_after_visit(struct conn *c, struct visit *v)
 static void on_visit_back(struct visit *v)
 {
     struct conn *c = visit_owner(v);
-    if (c->is_dead) {
+    if (!gate_has(c)) {
         if (c->in_line)
             front_line_ready(c->front, c, true);
         visit_free(v);
@@ -157,19 +172,28 @@ static void replace_tabs(char *head, size_t n)
         *tab = ' ';
 }
 
-static bool visit(struct conn *c, const uint8_t *request, size_t n, size_t head_n)
+/* body: what lies behind the head, taken out of its chunks; a transport's is not read yet. */
+static bool visit(struct conn *c, const uint8_t *head, size_t n, struct span body, bool keep_alive)
 {
     struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = c->port, .sin_addr.s_addr = c->ip};
-    char *raw = malloc(n);
-    if (!raw)
-        return false;
-    memcpy(raw, request, n);
-    replace_tabs(raw, head_n);
-    c->is_busy = true;
-    if (!seam_visit(c->front->seam, raw, n, &peer, c->keep_alive, on_visit_back, c))
-        return false;
-    conn_hold(c);
-    return true;
+    char *raw = malloc(n), *copy = malloc(body.n + 1);
+    if (raw && copy) {
+        memcpy(raw, head, n);
+        replace_tabs(raw, n);
+        memcpy(copy, body.p, body.n);
+        c->is_busy = true;
+        reactor_timer_cancel(c->front->reactor,
+                             &c->timer); /* from here it is not the client who takes the time */
+        front_uncount_waiting(c->front, c);
+        if (seam_visit(c->front->seam, (struct span){raw, n}, (struct span){copy, body.n}, &peer, keep_alive,
+                       on_visit_back, c)) {
+            conn_hold(c);
+            return true;
+        }
+    }
+    free(raw);
+    free(copy);
+    return false;
 }
 
 /* ---- requests ---- */
@@ -181,6 +205,12 @@ static bool is_transport_path(const struct front *f, struct span path)
     if (path.n < n || memcmp(path.p, f->options.path, n) != 0)
         return false;
     return bundle_find((struct span){path.p + n, path.n - n}) == NULL;
+}
+
+/* No absolute form, no asterisk, no NUL in disguise. */
+static bool is_plain_path(struct span path)
+{
+    return path.n > 0 && path.p[0] == '/' && !memmem(path.p, path.n, "%00", 3);
 }
 
 static bool keep_request(struct conn *c, const struct http_reader *r, const uint8_t *base, size_t n)
@@ -214,10 +244,11 @@ static bool begin_transport(struct conn *c, struct http_reader *r, const uint8_t
     if (!keep_request(c, r, base, n)) {
         conn_close(c);
     } else if (c->is_transport) {
+        reactor_timer_cancel(f->reactor, &c->timer);
         front_line_join(f, c, true);
     } else {
         front_line_join(f, c, false);
-        if (!visit(c, (uint8_t *)c->in.p, c->reader->head_n, c->reader->head_n)) {
+        if (!visit(c, (uint8_t *)c->in.p, c->reader->head_n, SPAN(""), false)) {
             front_line_ready(f, c, true);
             answer_error(c, 503);
         }
@@ -230,8 +261,13 @@ static bool on_head(struct conn *c, struct http_reader *r, const uint8_t *base, 
     struct front *f = c->front;
     bool is_transport = is_transport_path(f, http_path(r, (const char *)base));
     r->max_body_bytes = is_transport ? f->engine->options.max_payload_bytes : LIMIT_API_BODY_BYTES;
-    c->keep_alive = http_keep_alive(r);
+    /* HTTP/1.0 has no agreement about this that is worth the trouble. */
+    c->keep_alive = http_keep_alive(r) && r->parser.http_minor > 0;
     metrics_add(f->metrics, METRIC_HTTP_REQUESTS, 1);
+    if (!is_plain_path(http_path(r, (const char *)base))) {
+        answer_error(c, 400);
+        return false;
+    }
     if (is_transport)
         return begin_transport(c, r, base, n);
     if (http_body_too_big(r, r->max_body_bytes)) {
@@ -247,7 +283,7 @@ static void on_request(struct conn *c, struct http_reader *r, const uint8_t *bas
 {
     if (is_transport_path(c->front, http_path(r, (const char *)base)))
         engineio_request(c, r, (const char *)base);
-    else if (!visit(c, base, r->used, r->head_n))
+    else if (!visit(c, base, r->head_n, http_body(r, (const char *)base), c->keep_alive))
         answer_error(c, 503);
 }
 
@@ -281,16 +317,22 @@ static void wait_for_more(struct conn *c, struct http_reader *r, const uint8_t *
         conn_watch(c, EPOLLIN);
 }
 
-static bool is_gate(const struct conn *c)
+/* What is left is looked at in the next turn. */
+static void resume_soon(struct conn *c, const uint8_t *base, size_t n)
 {
-    return !c->is_dead && c->role == &gate_role;
+    if (base != (uint8_t *)c->in.p && buffer_append(&c->in, base, n)) {
+        conn_close(c);
+        return;
+    }
+    c->resumes = true;
+    conn_timer(c, 0);
 }
 
 /* The request was answered, or its answer is under way: what lies behind it. True: go on with that. */
 static bool next_request(struct conn *c, uint8_t **base, size_t *n, size_t used)
 {
     bool kept = *base == (uint8_t *)c->in.p;
-    if (!is_gate(c)) {
+    if (!gate_has(c)) {
         if (!c->is_dead && *n > used)
             c->role->on_input(c, *base + used, *n - used);
         if (kept)
@@ -316,7 +358,12 @@ static bool next_request(struct conn *c, uint8_t **base, size_t *n, size_t used)
 
 static void process(struct conn *c, uint8_t *base, size_t n)
 {
-    for (;;) {
+    c->resumes = false;
+    for (int requests = 0;; requests++) {
+        if (requests == REQUESTS_PER_TURN) { /* others have their turn first */
+            resume_soon(c, base, n);
+            return;
+        }
         struct http_reader *r = c->reader;
         if (!r) {
             r = &c->front->scratch_reader;
@@ -347,6 +394,7 @@ static void process(struct conn *c, uint8_t *base, size_t n)
 
 void gate_take_turn(struct conn *c)
 {
+    conn_timer(c, c->front->options.request_timeout_ms); /* for its body */
     if (!engineio_head(c, c->reader, c->in.p))
         return;
     process(c, (uint8_t *)c->in.p, c->in.n);
@@ -357,7 +405,7 @@ void gate_take_turn(struct conn *c)
 static void on_input(struct conn *c, uint8_t *p, size_t n)
 {
     size_t before = c->in.n;
-    if (c->in_line || (c->is_busy && !c->reader)) {
+    if (c->in_line || c->resumes || (c->is_busy && !c->reader)) {
         if (buffer_append(&c->in, p, n))
             conn_close(c);
         else if (c->in.n >= KEPT_WHILE_BUSY_BYTES)
@@ -405,8 +453,7 @@ static void on_gone(struct conn *c)
 static void on_timeout(struct conn *c)
 {
     if (c->resumes) {
-        c->resumes = false;
-        conn_timer(c, c->front->options.request_timeout_ms);
+        conn_timer(c, c->front->options.idle_timeout_ms);
         process(c, (uint8_t *)c->in.p, c->in.n);
         return;
     }

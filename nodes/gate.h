@@ -16,6 +16,9 @@ void gate_answer_and_end(struct conn *c, int status, const char *content_type, c
 /* What is queued in c->out is the whole answer. */
 void gate_answered(struct conn *c);
 
+/* Is it still a living connection that speaks HTTP? */
+bool gate_has(const struct conn *c);
+
 /* front.c: the request at the head of the line may be handled now. */
 void gate_take_turn(struct conn *c);
 

@@ -26,6 +26,7 @@ enum {
     FIRST_NUMBER = 1 << 28, /* far above any descriptor */
     VISITS = 1024,          /* that civetweb may have at a time */
     ANSWER_HEAD_BYTES = 4096,
+    NO_INDEX = VISITS, /* of a visit that goes on without civetweb */
 };
 
 struct visit {
@@ -37,14 +38,13 @@ struct visit {
     void (*run)(struct visit *v);
     unsigned index;
     struct sockaddr_in peer;
-    char *raw; /* what civetweb reads */
-    size_t raw_n, raw_at;
+    struct span head; /* what civetweb reads */
+    size_t head_at;
     struct buffer out; /* what it wrote */
     struct span static_body;
-    char *body;
-    size_t body_n;
+    struct span body;
     enum visit_end end;
-    bool keep_alive, is_head, abandoned, in_use;
+    bool keep_alive, is_head, abandoned;
     struct mg_connection *conn; /* while a handler runs */
 };
 
@@ -53,11 +53,11 @@ struct seam {
     struct mg_context *civetweb;
     visit_handler *handler;
     void *user;
-    unsigned max_body_bytes;
     int listener;   /* civetweb's number of it */
     unsigned count; /* visits in use */
     pthread_mutex_t lock;
     unsigned waiting[VISITS]; /* ring of visits to be accepted */
+    atomic_bool stopping;
     _Atomic unsigned waiting_n;
     unsigned waiting_at;
     unsigned free_n, free_list[VISITS];
@@ -94,25 +94,9 @@ struct span visit_header(const struct visit *v, const char *name)
     return text_or_none(mg_get_header(v->conn, name));
 }
 
-bool visit_read_body(struct visit *v, struct span *body)
-{
-    size_t cap = v->raw_n + 1, n = 0;
-    v->body = malloc(cap);
-    for (int got = 1; v->body && got > 0 && n < cap; n += (size_t)(got > 0 ? got : 0))
-        got = mg_read(v->conn, v->body + n, cap - n);
-    if (!v->body || n > v->seam->max_body_bytes) {
-        visit_answer(v, 413, "application/json", "",
-                     SPAN("{\"ok\":false,\"error\":\"the body is too long\"}"));
-        return false;
-    }
-    v->body_n = n;
-    *body = visit_body(v);
-    return true;
-}
-
 struct span visit_body(const struct visit *v)
 {
-    return (struct span){v->body, v->body_n};
+    return v->body;
 }
 
 void *visit_user(const struct visit *v)
@@ -194,13 +178,11 @@ static void on_back(struct mail *mail)
     v->on_back(v);
 }
 
-bool seam_visit(struct seam *s, char *raw, size_t n, const struct sockaddr_in *peer, bool keep_alive,
-                void (*on_back_fn)(struct visit *v), void *owner)
+bool seam_visit(struct seam *s, struct span head, struct span body, const struct sockaddr_in *peer,
+                bool keep_alive, void (*on_back_fn)(struct visit *v), void *owner)
 {
-    if (s->free_n == 0) {
-        free(raw);
+    if (s->free_n == 0)
         return false;
-    }
     unsigned index = s->free_list[--s->free_n];
     struct visit *v = &s->visit[index];
     *v = (struct visit){
@@ -210,10 +192,9 @@ bool seam_visit(struct seam *s, char *raw, size_t n, const struct sockaddr_in *p
         .on_back = on_back_fn,
         .index = index,
         .peer = *peer,
-        .raw = raw,
-        .raw_n = n,
+        .head = head,
+        .body = body,
         .keep_alive = keep_alive,
-        .in_use = true,
     };
     s->count++;
     pthread_mutex_lock(&s->lock);
@@ -259,14 +240,22 @@ bool visit_keep_alive(const struct visit *v)
     return v->keep_alive;
 }
 
-void visit_run_deferred(struct visit *v)
+bool visit_run_deferred(struct visit *v, void (*on_finish)(struct visit *v), struct visit **goes_on)
 {
-    v->run(v);
-}
-
-void visit_on_finish(struct visit *v, void (*on_finish)(struct visit *v))
-{
-    v->on_finish = on_finish;
+    struct visit *own = malloc(sizeof(*own));
+    if (!own) {
+        visit_free(v);
+        return false;
+    }
+    *own = *v;
+    own->index = NO_INDEX;
+    own->on_finish = on_finish;
+    v->head = v->body = (struct span){NULL, 0};
+    v->out = (struct buffer){0};
+    visit_free(v);
+    *goes_on = own;
+    own->run(own);
+    return true;
 }
 
 void visit_abandon(struct visit *v)
@@ -290,10 +279,13 @@ void visit_finish(struct visit *v, int status, const char *content_type, struct 
 void visit_free(struct visit *v)
 {
     struct seam *s = v->seam;
-    free(v->raw);
+    free((void *)(uintptr_t)v->head.p);
+    free((void *)(uintptr_t)v->body.p);
     buffer_reset(&v->out);
-    free(v->body);
-    v->in_use = false;
+    if (v->index == NO_INDEX) {
+        free(v);
+        return;
+    }
     s->free_list[s->free_n++] = v->index;
     s->count--;
 }
@@ -331,7 +323,6 @@ struct seam *seam_start(struct reactor *r, const struct seam_options *o, visit_h
     s->reactor = r;
     s->handler = handler;
     s->user = user;
-    s->max_body_bytes = o->max_body_bytes;
     s->listener = -1;
     pthread_mutex_init(&s->lock, NULL);
     while (s->free_n < VISITS) {
@@ -354,8 +345,12 @@ void seam_stop(struct seam **sp)
     struct seam *s = *sp;
     if (!s)
         return;
-    if (s->civetweb)
+    if (s->civetweb) {
+        atomic_store(&s->stopping, true);
+        eventfd_write(s->listener, 1);
         mg_stop(s->civetweb);
+    }
+    reactor_deliver(s->reactor); /* visits on their way back */
     pthread_mutex_destroy(&s->lock);
     the_seam = NULL;
     free(s);
@@ -437,6 +432,8 @@ EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout_ms)
         fds[0].revents = fds[0].events & (POLLIN | POLLOUT);
         return 1;
     }
+    if (n == 1 && is_listener(fds[0].fd) && atomic_load(&the_seam->stopping))
+        timeout_ms = 1; /* until mg_stop() has told the thread so */
     if (n == 1 && is_listener(fds[0].fd) && atomic_load(&the_seam->waiting_n) > 0) {
         fds[0].revents = POLLIN;
         return 1;
@@ -450,12 +447,12 @@ EXPORT ssize_t recv(int fd, void *dst, size_t n, int flags)
     if (!is_visit(fd))
         return next(fd, dst, n, flags);
     struct visit *v = visit_of(fd);
-    size_t left = v->raw_n - v->raw_at;
+    size_t left = v->head.n - v->head_at;
     current = v;
     if (n > left)
         n = left;
-    memcpy(dst, v->raw + v->raw_at, n);
-    v->raw_at += n;
+    memcpy(dst, v->head.p + v->head_at, n);
+    v->head_at += n;
     return (ssize_t)n;
 }
 

@@ -27,7 +27,6 @@ typedef void visit_handler(struct visit *v, void *user);
 
 struct seam_options {
     unsigned threads;
-    unsigned max_body_bytes;
 };
 
 /* Starts civetweb's threads. One seam a process; NULL (with a log line) when that fails. */
@@ -37,9 +36,9 @@ void seam_stop(struct seam **s);
 
 /* ---- the reactor's side ---- */
 
-/* Sends a request (head, or head and body) to civetweb. raw is malloc()ed and taken. on_back runs on the reactor
- * later, takes the visit and ends with visit_free(). False when no visit is free or without memory: raw is freed. */
-bool seam_visit(struct seam *s, char *raw, size_t n, const struct sockaddr_in *peer, bool keep_alive,
+/* Sends a request to civetweb: its head, and the body for visit_read_body(). Both are malloc()ed and taken. on_back
+ * runs on the reactor later and ends with visit_free(). False when no visit is free; nothing is taken then. */
+bool seam_visit(struct seam *s, struct span head, struct span body, const struct sockaddr_in *peer, bool keep_alive,
                 void (*on_back)(struct visit *v), void *owner);
 bool seam_is_idle(const struct seam *s);
 
@@ -49,8 +48,9 @@ enum visit_end visit_end(const struct visit *v);
 char *visit_take_answer(struct visit *v, size_t *n);
 struct span visit_static_body(const struct visit *v);
 bool visit_keep_alive(const struct visit *v);
-/* Runs what visit_defer() asked for. */
-void visit_run_deferred(struct visit *v);
+/* Runs what visit_defer() asked for. Answers may take long, so the visit gives back its number to civetweb first:
+ * v is void afterwards. on_finish gets the visit that goes on. False without memory. */
+bool visit_run_deferred(struct visit *v, void (*on_finish)(struct visit *v), struct visit **goes_on);
 void visit_free(struct visit *v);
 
 /* ---- a handler's side ---- */
@@ -59,11 +59,6 @@ struct span visit_method(const struct visit *v);
 struct span visit_path(const struct visit *v);
 struct span visit_query(const struct visit *v);
 struct span visit_header(const struct visit *v, const char *name);
-/* The body, read through civetweb (chunks put together), kept until the visit is freed. false: broken or too long
- * (an answer has been given then). */
-bool visit_read_body(struct visit *v, struct span *body);
-
-/* The same body later, on the reactor. */
 struct span visit_body(const struct visit *v);
 /* As given to seam_start(). */
 void *visit_user(const struct visit *v);
@@ -77,8 +72,6 @@ void visit_answer_unmodified(struct visit *v, const char *headers);
 /* run is called on the reactor with the visit, which it must answer by visit_finish() then or later. */
 void visit_defer(struct visit *v, void (*run)(struct visit *v));
 void visit_finish(struct visit *v, int status, const char *content_type, struct span body);
-/* Where visit_finish() hands the visit back to; set by the owner before visit_run_deferred(). */
-void visit_on_finish(struct visit *v, void (*on_finish)(struct visit *v));
 /* The client went away while the answer was made: on_finish is not called, the visit is freed when finished. */
 void visit_abandon(struct visit *v);
 void visit_transport(struct visit *v);

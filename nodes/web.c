@@ -16,6 +16,7 @@
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 enum {
+    COLLECTIONS_MAX = 10000,
     ACK_TIMEOUT_MAX_MS = 60000,
     ACKS_MAX_BYTES = 16 * 1024 * 1024, /* of one answer; what comes beyond counts as missing */
 };
@@ -119,6 +120,8 @@ static void answer_metrics(struct visit *v, struct web *web)
 /* Acknowledgements being collected for one request. */
 struct collection {
     struct ack_wait wait;
+    struct web *web;
+    struct collection *prev, *next;
     struct visit *visit;
     struct buffer acks; /* JSON arrays with commas between them */
     uint32_t lost;
@@ -139,6 +142,20 @@ static void on_ack(struct ack_wait *w, struct socket *from, struct span args, co
     }
 }
 
+static void collection_free(struct collection *k)
+{
+    struct web *web = k->web;
+    if (k->prev)
+        k->prev->next = k->next;
+    else
+        web->collections = k->next;
+    if (k->next)
+        k->next->prev = k->prev;
+    web->n_collections--;
+    buffer_reset(&k->acks);
+    free(k);
+}
+
 static void on_acks_done(struct ack_wait *w)
 {
     struct collection *k = container_of(w, struct collection, wait);
@@ -152,15 +169,30 @@ static void on_acks_done(struct ack_wait *w)
         finish_error(k->visit, 503, err_text(ERR_MEMORY));
     }
     free(text);
-    buffer_reset(&k->acks);
-    free(k);
+    collection_free(k);
+}
+
+void web_stop(struct web *web)
+{
+    while (web->collections) {
+        struct collection *k = web->collections;
+        ack_wait_cancel(&k->wait);
+        finish_error(k->visit, 503, "the node stops");
+        collection_free(k);
+    }
 }
 
 static struct collection *collection_start(struct web *web, struct visit *v, uint32_t timeout_ms)
 {
-    struct collection *k = calloc(1, sizeof(*k));
+    struct collection *k = web->n_collections < COLLECTIONS_MAX ? calloc(1, sizeof(*k)) : NULL;
     if (!k)
         return NULL;
+    k->web = web;
+    k->next = web->collections;
+    if (k->next)
+        k->next->prev = k;
+    web->collections = k;
+    web->n_collections++;
     k->visit = v;
     k->wait.on_ack = on_ack;
     k->wait.on_done = on_acks_done;
@@ -204,16 +236,17 @@ static void run_emit(struct visit *v)
     if (ack_ms) {
         k = collection_start(web, v, (uint32_t)ack_ms);
         if (!k) {
-            finish_error(v, 503, err_text(ERR_MEMORY));
+            finish_error(v, 503, "too many requests wait for acknowledgements");
             return;
         }
         r.emit.wait = &k->wait;
     }
     int err = hub_emit(web->hub, &r.emit, &seq);
     if (err) {
-        if (k)
+        if (k) {
             ack_wait_cancel(&k->wait);
-        free(k);
+            collection_free(k);
+        }
         finish_error(v, 503, err_text(err));
         return;
     }
@@ -242,7 +275,7 @@ static bool is_foreign(struct visit *v, const struct web *web)
 
 static void answer_emit(struct visit *v, struct web *web)
 {
-    struct span body;
+    struct span body = visit_body(v);
     if (!span_eq(visit_method(v), SPAN("POST"))) {
         answer_error(v, 405, "emit takes a POST", "Allow: POST\r\n");
         return;
@@ -251,8 +284,6 @@ static void answer_emit(struct visit *v, struct web *web)
         answer_error(v, 403, "this origin is not allowed", "");
         return;
     }
-    if (!visit_read_body(v, &body))
-        return;
     if (body.n == 0)
         answer_error(v, 400, "the body is empty", "");
     else if (!utf8_valid(body.p, body.n))

@@ -17,6 +17,9 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
+/* That wait for a connection which carries no session, so has no other bound. */
+enum { UNREAD_BYTES = 4096 };
+
 static bool is_candidate(const struct conn *c)
 {
     return c->session && c->session->candidate == c;
@@ -93,8 +96,9 @@ static void put_frame(struct conn *c, enum ws_opcode opcode, const void *payload
         memcpy(s.p, frame, head_n + n);
         session_push(c->session, &s, 1, false);
         slice_unref(&s);
+    } else if (c->out.bytes > UNREAD_BYTES || conn_put(c, frame, head_n + n)) {
+        conn_gone(c);
     } else {
-        conn_put(c, frame, head_n + n);
         conn_flush(c);
     }
 }
@@ -132,10 +136,13 @@ static void close_transport(struct session *s, enum close_reason reason)
         conn_end(c);
 }
 
+static void resume(struct session *s);
+
 const struct transport ws_transport = {
     .kind = EIO_WEBSOCKET,
     .flush = flush,
     .writable = writable,
+    .resume = resume,
     .close = close_transport,
 };
 
@@ -161,6 +168,7 @@ static void become_transport(struct conn *c)
 {
     struct session *s = c->session;
     s->candidate = NULL;
+    s->base64 = c->base64;
     reactor_timer_cancel(c->front->reactor, &c->timer);
     poll_leave(s);
     session_switch_transport(s, &ws_transport, c);
@@ -229,13 +237,32 @@ static void on_event(struct conn *c, const struct ws_event *event)
     }
 }
 
+/* Who emits faster than emits can be delivered waits for it in its own socket. */
+static void pause_if_congested(struct conn *c)
+{
+    struct session *s = c->session;
+    if (!s->engine->congested || !s->emits || is_candidate(c))
+        return;
+    s->is_paused = true;
+    conn_watch(c, c->events & ~(uint32_t)EPOLLIN);
+}
+
+static void resume(struct session *s)
+{
+    struct conn *c = s->link;
+    if (c)
+        conn_watch(c, c->events | EPOLLIN);
+}
+
 static void on_input(struct conn *c, uint8_t *p, size_t n)
 {
     struct ws_event event;
     for (;;) {
         int got = ws_reader_next(&c->ws, &p, &n, &event);
-        if (got == 0)
+        if (got == 0) {
+            pause_if_congested(c);
             return;
+        }
         if (got < 0) {
             metrics_add(c->front->metrics, METRIC_DECODE_ERRORS, 1);
             end(c, ws_close_status(got), CLOSE_TRANSPORT_ERROR);
@@ -258,7 +285,7 @@ static void on_drained(struct conn *c)
         return;
     }
     struct session *s = c->session;
-    conn_watch(c, EPOLLIN);
+    conn_watch(c, s->is_paused ? 0 : (uint32_t)EPOLLIN);
     s->is_blocked = false;
     flush(s);
 }
@@ -345,6 +372,7 @@ void ws_start(struct conn *c, struct session *s, struct span key, struct span pr
     conn_set_role(c, &ws_role);
     ws_reader_init(&c->ws, e->options.max_payload_bytes);
     reactor_timer_cancel(c->front->reactor, &c->timer);
+    c->base64 = base64;
     if (s) {
         start_candidate(c, s);
         return;

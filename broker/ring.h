@@ -1,0 +1,41 @@
+/* The recent records of every origin, as they travelled: for repairs between peers, and for clients that come back.
+ * Bounded in time and bytes; the oldest goes first. Reactor's thread only. */
+#ifndef STARLING_RING_H
+#define STARLING_RING_H
+
+#include "mesh.h"
+#include "span.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ring;
+
+struct ring_options {
+    uint64_t max_ms;
+    uint64_t max_bytes;
+};
+
+struct ring *ring_new(const struct ring_options *o);
+void ring_free(struct ring **r);
+
+/* The next number of this origin (any first one; after that without a hole: ERR_STATE). Copies raw.
+ * 0, ERR_STATE, ERR_MEMORY (the record is then not in the ring, nor is any later one until ring_restart()). */
+int ring_add(struct ring *r, uint64_t now_ms, struct mesh_origin origin, uint64_t seq, struct span raw);
+
+/* A declared hole: what is held of this origin goes, its next record may have any number. */
+void ring_restart(struct ring *r, struct mesh_origin origin);
+
+/* The numbers held of an origin; false: none. */
+bool ring_range(const struct ring *r, struct mesh_origin origin, uint64_t *first, uint64_t *last);
+
+/* n == 0: not held. Lives until the ring is changed. */
+struct span ring_get(const struct ring *r, struct mesh_origin origin, uint64_t seq);
+
+/* Lets go of what is older than max_ms. */
+void ring_expire(struct ring *r, uint64_t now_ms);
+
+uint64_t ring_bytes(const struct ring *r);
+/* Age of the oldest record: the window really held. */
+uint64_t ring_window_ms(const struct ring *r, uint64_t now_ms);
+
+#endif
