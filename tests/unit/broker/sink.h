@@ -187,8 +187,10 @@ static inline void sink_close(struct session *s, enum close_reason reason)
         sink_forget(k);
 }
 
-static const struct transport sink_ws = {EIO_WEBSOCKET, sink_flush, sink_writable, sink_close};
-static const struct transport sink_polling = {EIO_POLLING, sink_flush, sink_writable, sink_close};
+static const struct transport sink_ws = {
+    .kind = EIO_WEBSOCKET, .flush = sink_flush, .writable = sink_writable, .close = sink_close};
+static const struct transport sink_polling = {
+    .kind = EIO_POLLING, .flush = sink_flush, .writable = sink_writable, .close = sink_close};
 
 static inline void sink_open_on(struct world *w, struct sink *k, const struct transport *transport)
 {
