@@ -1,7 +1,7 @@
 // rule('4.3a …', fn): a test that stands for one row of RULES.md; the name starts with the row's id.
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { reference } from './servers.mjs';
+import { PATIENCE_MS, reference } from './servers.mjs';
 
 // On the stock server the rules of the table "Where we differ" run as well, but their failure is expected.
 function rulesThatDiffer() {
@@ -14,5 +14,5 @@ const differs = reference ? rulesThatDiffer() : new Set();
 
 export function rule(name, fn) {
   const expected = differs.has(name.split(' ')[0]) ? { todo: 'the stock server differs' } : {};
-  return test(name, { timeout: 120000, ...expected }, fn);
+  return test(name, { timeout: 6 * PATIENCE_MS, ...expected }, fn);
 }

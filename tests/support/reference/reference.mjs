@@ -10,7 +10,7 @@ const { values: flags } = parseArgs({
   args: argv,
   options: Object.fromEntries(
     ['port', 'bind', 'path', 'namespaces', 'ping-interval', 'ping-timeout', 'max-payload', 'connect-timeout',
-      'upgrade-timeout', 'cors', 'transports', 'cookie']
+      'upgrade-timeout', 'cors', 'transports', 'cookie', 'request-timeout', 'poll-grace']
       .map((name) => [name, { type: 'string' }])
       .concat(['no-pin', 'cors-credentials'].map((name) => [name, { type: 'boolean' }]))),
 });
