@@ -118,7 +118,7 @@ struct sink {
     size_t room;  /* bytes that it still takes */
     bool fails;   /* its connection is broken */
     bool lingers; /* keeps a closed session, as polling does, until sink_forget() */
-    unsigned flushes, closes;
+    unsigned flushes, closes, resumes;
     enum close_reason reason;
 };
 
@@ -169,6 +169,11 @@ static inline bool sink_writable(const struct session *s)
     return !s->is_blocked;
 }
 
+static inline void sink_resume(struct session *s)
+{
+    ((struct sink *)s->link)->resumes++;
+}
+
 static inline void sink_forget(struct sink *k)
 {
     engine_forget(k->session);
@@ -187,10 +192,14 @@ static inline void sink_close(struct session *s, enum close_reason reason)
         sink_forget(k);
 }
 
-static const struct transport sink_ws = {
-    .kind = EIO_WEBSOCKET, .flush = sink_flush, .writable = sink_writable, .close = sink_close};
-static const struct transport sink_polling = {
-    .kind = EIO_POLLING, .flush = sink_flush, .writable = sink_writable, .close = sink_close};
+#define SINK_TRANSPORT(eio_kind)                                                                             \
+    {                                                                                                        \
+        .kind = (eio_kind), .flush = sink_flush, .writable = sink_writable, .resume = sink_resume,           \
+        .close = sink_close                                                                                  \
+    }
+
+static const struct transport sink_ws = SINK_TRANSPORT(EIO_WEBSOCKET);
+static const struct transport sink_polling = SINK_TRANSPORT(EIO_POLLING);
 
 static inline void sink_open_on(struct world *w, struct sink *k, const struct transport *transport)
 {

@@ -636,6 +636,88 @@ static void random_emits_keep_their_order(void **state)
     }
 }
 
+/* ---- when emits pile up ---- */
+
+static void senders_are_not_read_while_emits_pile_up(void **state)
+{
+    (void)state;
+    gather(LARGE, "/");
+    world_turn(&w);
+    sink_says(&crowd[0], "2[\"bus:emit\",{\"event\":\"e\",\"args\":[0]}]");
+    finish_turns();
+    assert_true(crowd[0].session->emits);
+    assert_false(crowd[1].session->emits);
+    stop_for_this_turn();
+    unsigned number = 1;
+    for (; !w.engine->congested; number++) {
+        assert_true((number - 1) * (LARGE + 1) <= CONGESTED_MEMBERS);
+        emit_to((struct emit){0}, number);
+    }
+    assert_true((number - 1) * (LARGE + 1) > CONGESTED_MEMBERS);
+    crowd[0].session->is_paused = true; /* as its transport does */
+    while (w.engine->congested) {
+        assert_true(under_way());
+        assert_int_equal(crowd[0].resumes, 0);
+        world_turn(&w);
+    }
+    assert_true(2 * w.hub->fanout->waiting_members < CONGESTED_MEMBERS); /* it does not flutter */
+    assert_int_equal(crowd[0].resumes, 1);
+    assert_int_equal(crowd[1].resumes, 0);
+    assert_false(crowd[0].session->is_paused || crowd[0].session->emits);
+    finish_turns();
+    assert_int_equal(w.hub->fanout->waiting_members, 0);
+    assert_int_equal(w.hub->fanout->waiting_bytes, 0);
+    assert_int_equal(metrics_get(w.metrics, METRIC_CONGESTIONS), 1);
+    assert_int_equal(metrics_get(w.metrics, METRIC_EMITS_REFUSED), 0);
+    static unsigned list[1000];
+    assert_int_equal(numbers(1, list, 1000), number);
+}
+
+static void large_emits_pile_up_by_their_bytes(void **state)
+{
+    enum { SIZE = 1 << 20 };
+    char *args = malloc(SIZE);
+    uint64_t seq;
+    (void)state;
+    assert_non_null(args);
+    memset(args, '7', SIZE);
+    gather(2, "/");
+    world_turn(&w);
+    stop_for_this_turn();
+    struct emit e = {.nsp = SPAN("/"), .event = SPAN("\"e\""), .args = {args, SIZE}};
+    for (unsigned i = 1; i <= 6; i++) {
+        assert_int_equal(hub_emit(w.hub, &e, &seq), 0);
+        assert_int_equal(w.engine->congested, i * SIZE > CONGESTED_BYTES - 100 * i);
+    }
+    finish_turns();
+    assert_false(w.engine->congested);
+    assert_true(crowd[1].n > 6 * SIZE);
+    free(args);
+}
+
+static void far_too_many_emits_are_refused(void **state)
+{
+    struct emit e = {.nsp = SPAN("/"), .event = SPAN("\"e\"")};
+    unsigned accepted = 0;
+    uint64_t seq;
+    (void)state;
+    gather(LARGE, "/");
+    world_turn(&w);
+    stop_for_this_turn();
+    while (hub_emit(w.hub, &e, &seq) == 0)
+        accepted++;
+    assert_int_equal(hub_emit(w.hub, &e, &seq), ERR_BUSY);
+    assert_int_equal(accepted, REFUSED_FACTOR * CONGESTED_MEMBERS / (LARGE + 1) + 1);
+    assert_int_equal(metrics_get(w.metrics, METRIC_EMITS_REFUSED), 2);
+    assert_int_equal(metrics_get(w.metrics, METRIC_CONGESTIONS), 1);
+    sink_skip(&crowd[0]);
+    sink_says(&crowd[0], "21[\"bus:emit\",{\"event\":\"e\"}]");
+    sink_flush(crowd[0].session);
+    struct span answer = sink_text(&crowd[0]);
+    assert_true(
+        span_eq(answer, SPAN("431[{\"ok\":false,\"error\":\"the bus is busy: too many emits wait\"}]")));
+}
+
 /* ---- a hundred thousand ---- */
 
 static void others_are_served_during_an_emit_to_a_hundred_thousand(void **state)
@@ -702,6 +784,9 @@ int main(void)
         TEST(emits_to_one_room_go_side_by_side),
         TEST(attachments_stay_with_their_emit),
         TEST(random_emits_keep_their_order),
+        TEST(senders_are_not_read_while_emits_pile_up),
+        TEST(large_emits_pile_up_by_their_bytes),
+        TEST(far_too_many_emits_are_refused),
         TEST(others_are_served_during_an_emit_to_a_hundred_thousand),
     };
 
