@@ -1,5 +1,6 @@
 #include "bus.h"
 #include "client.h"
+#include "cluster.h"
 #include "err.h"
 #include "json.h"
 #include "limit.h"
@@ -216,17 +217,48 @@ static void on_emit(struct socket *s, const struct sio_packet *packet, const str
     socket_ack(s, packet->id, (struct span){text, (size_t)n}, NULL, 0);
 }
 
-static char *put_member(char *p, const struct socket *s)
+/* The members of a room on this node, or on the others: a room of that name, and the socket of that sid. */
+struct half {
+    const struct room *room;
+    const struct socket *own; /* not in the room as well */
+};
+
+static struct half look_up(struct nsp *nsp, struct span name)
+{
+    struct half h = {nsp ? room_find(nsp, name) : NULL, nsp ? nsp_find(nsp, name) : NULL};
+    if (h.own && h.room && room_has(h.room, h.own))
+        h.own = NULL;
+    return h;
+}
+
+static size_t count_half(const struct half *h)
+{
+    return (h->room ? room_count(h->room) : 0) + (h->own != NULL);
+}
+
+static char *put_member(char *p, const struct socket *s, size_t *left)
 {
     p = stpcpy(p, "{\"sid\":\"");
     p = mempcpy(p, s->sid, ID_CHARS);
-    return stpcpy(p, "\",\"user\":null}");
+    --*left;
+    return stpcpy(p, "\",\"user\":null},");
+}
+
+static char *put_half(char *p, const struct half *h, size_t *left)
+{
+    if (h->own && *left > 0)
+        p = put_member(p, h->own, left);
+    for (uint32_t i = 0; h->room && *left > 0 && i < h->room->n; i++)
+        if (h->room->members[i].socket)
+            p = put_member(p, h->room->members[i].socket, left);
+    return p;
 }
 
 static void on_who(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
 {
     static struct name_list rooms;
     enum { MEMBER_TEXT = ID_CHARS + 32 };
+    struct cluster *cluster = s->nsp->hub->cluster;
     (void)attachments;
     const char *wrong = name_list_read(&rooms, first_arg(packet));
     if (wrong || rooms.n != 1) {
@@ -235,32 +267,20 @@ static void on_who(struct socket *s, const struct sio_packet *packet, const stru
     }
     if (!packet->has_id)
         return;
-    const struct room *room = room_find(s->nsp, rooms.name[0]);
-    const struct socket *own = nsp_find(s->nsp, rooms.name[0]);
-    /* Somebody may have joined another's own room: that one then counts among its members once. */
-    if (own && room && room_has(room, own))
-        own = NULL;
-    size_t count = (room ? room_count(room) : 0) + (own != NULL);
-    size_t listed = count < LIMIT_WHO_MEMBERS ? count : LIMIT_WHO_MEMBERS;
-    char *text = malloc(64 + listed * MEMBER_TEXT);
+    struct half near = look_up(s->nsp, rooms.name[0]);
+    struct half far = look_up(cluster ? cluster_far(cluster, nsp_name(s->nsp)) : NULL, rooms.name[0]);
+    size_t count = count_half(&near) + count_half(&far);
+    size_t left = count < LIMIT_WHO_MEMBERS ? count : LIMIT_WHO_MEMBERS;
+    char *text = malloc(64 + left * MEMBER_TEXT);
     if (!text) {
         answer_error(s, packet, err_text(ERR_MEMORY));
         return;
     }
     char *p = text + sprintf(text, "{\"ok\":true,\"count\":%zu,\"members\":[", count);
-    const char *begin = p;
-    if (own) {
-        p = put_member(p, own);
-        listed--;
-    }
-    for (uint32_t i = 0; room && listed > 0 && i < room->n; i++) {
-        if (!room->members[i].socket)
-            continue;
-        if (p != begin)
-            *p++ = ',';
-        p = put_member(p, room->members[i].socket);
-        listed--;
-    }
+    p = put_half(p, &near, &left);
+    p = put_half(p, &far, &left);
+    if (p[-1] == ',')
+        p--;
     p = stpcpy(p, "]}");
     socket_ack(s, packet->id, (struct span){text, (size_t)(p - text)}, NULL, 0);
     free(text);

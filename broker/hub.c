@@ -1,5 +1,6 @@
 #include "hub.h"
 #include "ack.h"
+#include "cluster.h"
 #include "err.h"
 #include "fanout.h"
 #include "frames.h"
@@ -220,6 +221,8 @@ int room_join(struct socket *s, struct span name)
     int err = enter(s, room);
     if (err)
         room_drop_if_empty(room);
+    else if (s->nsp->hub->cluster)
+        cluster_join(s->nsp->hub->cluster, s, name);
     return err;
 }
 
@@ -228,6 +231,8 @@ void room_leave(struct socket *s, struct span name)
     struct room *room = room_find(s->nsp, name);
     for (uint32_t i = 0; room && i < s->n_places; i++) {
         if (s->places[i].room == room) {
+            if (s->nsp->hub->cluster)
+                cluster_part(s->nsp->hub->cluster, s, name);
             leave(s, i);
             return;
         }
@@ -266,17 +271,15 @@ void room_unpin(struct room *room)
 
 /* ---- sockets ---- */
 
-struct socket *hub_add(struct hub *h, struct nsp *nsp, struct session *session, struct client *client)
+static struct socket *add(struct hub *h, struct nsp *nsp, const char sid[ID_CHARS])
 {
     struct socket *s = calloc(1, sizeof(*s));
     if (!s)
         return NULL;
-    s->session = session;
-    s->client = client;
     s->nsp = nsp;
     s->places = s->first;
     s->cap_places = sizeof(s->first) / sizeof(s->first[0]);
-    id_new(&h->engine->ids, s->sid);
+    memcpy(s->sid, sid, ID_CHARS);
     if (enter(s, nsp->all)) {
         free(s);
         nsp_drop_if_empty(nsp);
@@ -287,9 +290,30 @@ struct socket *hub_add(struct hub *h, struct nsp *nsp, struct session *session, 
     return s;
 }
 
+struct socket *hub_add(struct hub *h, struct nsp *nsp, struct session *session, struct client *client)
+{
+    char sid[ID_CHARS];
+    id_new(&h->engine->ids, sid);
+    struct socket *s = add(h, nsp, sid);
+    if (!s)
+        return NULL;
+    s->session = session;
+    s->client = client;
+    if (h->cluster)
+        cluster_enter(h->cluster, s);
+    return s;
+}
+
+struct socket *hub_add_known(struct hub *h, struct nsp *nsp, const char sid[ID_CHARS])
+{
+    return add(h, nsp, sid);
+}
+
 void hub_remove(struct socket *s)
 {
     struct nsp *nsp = s->nsp;
+    if (nsp->hub->cluster)
+        cluster_exit(nsp->hub->cluster, s);
     while (s->n_places > 0)
         leave(s, s->n_places - 1);
     if (s->places != s->first)
@@ -302,11 +326,9 @@ void hub_remove(struct socket *s)
 
 /* ---- emits ---- */
 
-int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq)
+static int deliver(struct hub *h, const struct emit *e)
 {
     struct nsp *nsp = hub_find(h, e->nsp);
-    *seq = ++h->seq;
-    metrics_add(h->metrics, METRIC_EMITS, 1);
     if (!nsp) {
         if (e->wait)
             ack_all_sent(e->wait);
@@ -331,4 +353,30 @@ int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq)
     err = fanout_start(h->fanout, nsp, e, ack_id, &frames);
     slice_unref(&frames);
     return err;
+}
+
+int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq)
+{
+    /* First whether it can be delivered here: what is refused must not be published. */
+    int err = deliver(h, e);
+    if (err)
+        return err;
+    *seq = h->cluster ? cluster_emit(h->cluster, e) : ++h->seq;
+    metrics_add(h->metrics, METRIC_EMITS, 1);
+    return *seq ? 0 : ERR_MEMORY;
+}
+
+/* Most emits of other nodes are for nobody here: those are not even encoded. */
+static bool has_receiver(struct nsp *nsp, const struct emit *e)
+{
+    bool found = e->n_to == 0;
+    for (unsigned i = 0; i < e->n_to && !found; i++)
+        found = room_find(nsp, e->to[i]) || nsp_find(nsp, e->to[i]);
+    return found;
+}
+
+int hub_deliver(struct hub *h, const struct emit *e)
+{
+    struct nsp *nsp = hub_find(h, e->nsp);
+    return nsp && has_receiver(nsp, e) ? deliver(h, e) : 0;
 }

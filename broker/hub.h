@@ -13,6 +13,7 @@
 #include "table.h"
 
 struct ack_wait;
+struct cluster;
 struct client;
 struct fanout;
 struct hub;
@@ -25,7 +26,7 @@ struct room {
     struct member {
         struct socket *socket; /* NULL: a hole */
         uint32_t place;        /* index in the socket's places */
-    } *members;
+    } * members;
     uint32_t n, cap, holes, pins;
     UT_hash_handle hh;
     uint32_t name_n;
@@ -50,7 +51,7 @@ struct socket {
     struct place {
         struct room *room;
         uint32_t index; /* in room->members */
-    } *places;
+    } * places;
     uint64_t mark; /* last emit that has seen this socket */
     uint32_t n_places, cap_places;
     struct place first[2]; /* places until they outgrow it: everybody and one room */
@@ -68,7 +69,8 @@ struct hub_handler {
     bool (*on_connect)(void *user, struct socket *s, struct span auth, struct span *refusal);
     void (*on_connected)(void *user, struct socket *s, struct span auth);
     /* False: nobody handles it. */
-    bool (*on_event)(void *user, struct socket *s, const struct sio_packet *packet, const struct span *attachments);
+    bool (*on_event)(void *user, struct socket *s, const struct sio_packet *packet,
+                     const struct span *attachments);
 };
 
 struct hub_options {
@@ -85,6 +87,7 @@ struct hub {
     struct nsp *nsps;
     uint64_t seq; /* number of the newest emit */
     struct fanout *fanout;
+    struct cluster *cluster; /* NULL: this node is alone */
 };
 
 /* engine: may be set after, before the first session. Borrows options' texts. */
@@ -101,6 +104,8 @@ struct nsp *hub_obtain(struct hub *h, struct span name);
 
 /* Puts a socket with a fresh sid into a namespace; NULL without memory. */
 struct socket *hub_add(struct hub *h, struct nsp *nsp, struct session *session, struct client *client);
+/* The same for a socket of another node, under the sid that it has. */
+struct socket *hub_add_known(struct hub *h, struct nsp *nsp, const char sid[ID_CHARS]);
 /* Leaves all rooms and frees it. */
 void hub_remove(struct socket *s);
 struct socket *nsp_find(struct nsp *nsp, struct span sid);
@@ -143,5 +148,8 @@ struct emit {
 /* Encodes once and hands it to every member, in the order of calls. *seq receives the emit's number.
  * Borrows everything for the call only. 0, ERR_MEMORY. */
 int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq);
+
+/* To the members on this node only, without a number: what came from another node. */
+int hub_deliver(struct hub *h, const struct emit *e);
 
 #endif

@@ -96,6 +96,24 @@ static bool check_name(const char *text)
     return check_word(text, ".-_");
 }
 
+/* "ipc://PATH.router" must fit into a Unix socket's name; commas separate lists. */
+static bool check_mesh(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 0 && n <= 90 && !strchr(path, ',');
+}
+
+static bool check_peer(const char *text)
+{
+    char host[INET_ADDRSTRLEN];
+    const char *colon = strrchr(text, ':');
+    if (!colon || (size_t)(colon - text) >= sizeof(host))
+        return false;
+    snprintf(host, sizeof(host), "%.*s", (int)(colon - text), text);
+    int port = atoi(colon + 1);
+    return check_bind(host) && port > 0 && port <= 65435 && strspn(colon + 1, "0123456789") == strlen(colon + 1);
+}
+
 static bool check_nodes(const char *text)
 {
     return strcmp(text, "1") == 0;

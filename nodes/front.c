@@ -240,7 +240,7 @@ static void on_accept(struct reactor_io *io, uint32_t events)
     }
 }
 
-int front_listen(struct front *f, const char *ip, uint16_t port)
+int front_listen(struct front *f, const char *ip, uint16_t port, bool is_shared)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
     struct listener *l = &f->listener[f->n_listeners];
@@ -249,6 +249,7 @@ int front_listen(struct front *f, const char *ip, uint16_t port)
         goto fail;
     /* Accepted sockets inherit TCP_NODELAY. */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
+        (is_shared && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on))) ||
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) ||
         bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, BACKLOG))
         goto fail;

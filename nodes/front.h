@@ -55,8 +55,8 @@ struct front {
 
 /* Borrows everything that options point to. NULL on failure. */
 struct front *front_new(struct reactor *r, struct metrics *m, struct engine *e, const struct front_options *o);
-/* 0 or ERR_SYSTEM with errno. */
-int front_listen(struct front *f, const char *ip, uint16_t port);
+/* 0 or ERR_SYSTEM with errno. is_shared: other nodes of this host listen on the same port. */
+int front_listen(struct front *f, const char *ip, uint16_t port, bool is_shared);
 /* No new connections from now on; kept-alive ones end with the answer they are waiting for. */
 void front_drain(struct front *f);
 /* Closes what is left; visits must have come back. */

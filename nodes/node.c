@@ -1,9 +1,11 @@
 #include "node.h"
 #include "client.h"
+#include "cluster.h"
 #include "container.h"
 #include "err.h"
 #include "front.h"
 #include "log.h"
+#include "peers_zmq.h"
 #include "web.h"
 #include <errno.h>
 #include <sched.h>
@@ -19,6 +21,7 @@
 enum {
     STATS_EVERY_MS = 1000,
     STOP_WAIT_MS = 1000,  /* for clients to be told that the node goes */
+    START_WAIT_MS = 5000, /* for peers that do not answer, or are heard one way only */
     OWN_DESCRIPTORS = 64, /* that are no connections */
 };
 
@@ -29,10 +32,16 @@ struct node {
     struct hub *hub;
     struct engine *engine;
     struct front *front;
+    struct cluster *cluster;
+    struct peers *peers;
+    struct peers_zmq *zmq;
+    struct mesh_origin self;
     struct web web;
     struct reactor_io signals;
     struct timer stats, stop;
+    int exit_code;
     char origin[96];
+    char mesh_pub[MESH_ENDPOINT_BYTES * 2], mesh_router[MESH_ENDPOINT_BYTES * 2], host[MESH_NAME_BYTES];
 };
 
 /* ---- parts ---- */
@@ -75,8 +84,9 @@ static uint32_t name_origin(struct node *n)
     struct id_source ids;
     id_source_init(&ids, 0);
     uint64_t random = id_random_u64(&ids);
-    snprintf(n->origin, sizeof(n->origin), "%s-%012llx", n->config->name, (unsigned long long)(random >> 16));
-    return (uint32_t)(random & 0xffffff);
+    n->self = (struct mesh_origin){.tag = (uint32_t)(random & 0xffffff), .boot = random >> 16};
+    snprintf(n->origin, sizeof(n->origin), "%s-%012llx", n->config->name, (unsigned long long)n->self.boot);
+    return n->self.tag;
 }
 
 static struct engine_options engine_options(const struct config *c)
@@ -92,6 +102,91 @@ static struct engine_options engine_options(const struct config *c)
         .polling = config_list_has(c->transports, SPAN("polling")),
         .websocket = config_list_has(c->transports, SPAN("websocket")),
     };
+}
+
+/* ---- the mesh ---- */
+
+static bool has_mesh(const struct config *c)
+{
+    return c->mesh[0] || c->mesh_port;
+}
+
+/* Where this node's PUB and ROUTER are bound, or found by others (the host's own path first). */
+static void endpoints(const struct config *c, const char *host, char pub[MESH_ENDPOINT_BYTES * 2],
+                      char router[MESH_ENDPOINT_BYTES * 2])
+{
+    size_t n = MESH_ENDPOINT_BYTES * 2;
+    pub[0] = router[0] = '\0';
+    if (c->mesh[0]) {
+        snprintf(pub, n, "ipc://%s.pub%s", c->mesh, c->mesh_port ? "," : "");
+        snprintf(router, n, "ipc://%s.router%s", c->mesh, c->mesh_port ? "," : "");
+    }
+    if (c->mesh_port) {
+        snprintf(pub + strlen(pub), n - strlen(pub), "tcp://%s:%u", host, c->mesh_port);
+        snprintf(router + strlen(router), n - strlen(router), "tcp://%s:%u", host, c->mesh_port + 100);
+    }
+}
+
+/* Nodes of this host are given by path, those of others by address. */
+static int add_peers(struct node *n)
+{
+    char pub[MESH_ENDPOINT_BYTES * 2], router[MESH_ENDPOINT_BYTES * 2], item[MESH_ENDPOINT_BYTES];
+    struct config peer = {.mesh = item};
+    int err = 0;
+    for (const char *p = n->config->siblings; *p && !err; p += strcspn(p, ","), p += *p == ',') {
+        snprintf(item, sizeof(item), "%.*s", (int)strcspn(p, ","), p);
+        endpoints(&peer, "", pub, router);
+        err = peers_add_peer(n->peers, span_of(pub), span_of(router));
+    }
+    peer.mesh = (char[]){""};
+    for (const char *p = n->config->peers; *p && !err; p += strcspn(p, ","), p += *p == ',') {
+        snprintf(item, sizeof(item), "%.*s", (int)strcspn(p, ","), p);
+        char *colon = strrchr(item, ':');
+        *colon = '\0';
+        peer.mesh_port = (uint32_t)atoi(colon + 1);
+        endpoints(&peer, item, pub, router);
+        err = peers_add_peer(n->peers, span_of(pub), span_of(router));
+    }
+    return err;
+}
+
+static void on_mesh_ready(void *user);
+
+static int build_mesh(struct node *n)
+{
+    const struct config *c = n->config;
+    endpoints(c, c->bind, n->mesh_pub, n->mesh_router);
+    n->zmq = peers_zmq_new(n->reactor, &(struct peers_zmq_options){.pub = n->mesh_pub,
+                                                                   .router = n->mesh_router,
+                                                                   .queue_bytes = c->ring_bytes});
+    n->cluster = n->zmq ? cluster_new(n->reactor, n->hub) : NULL;
+    if (!n->cluster)
+        return ERR_SYSTEM;
+    /* Others are told one way to here: of this host only the path, else the address. */
+    const char *advertised = c->advertise[0] ? c->advertise : c->bind;
+    struct config told = {.mesh = c->mesh_port ? (char[]){""} : c->mesh, .mesh_port = c->mesh_port};
+    endpoints(&told, advertised, n->mesh_pub, n->mesh_router);
+    gethostname(n->host, sizeof(n->host) - 1);
+    struct peers_link link = peers_zmq_link(n->zmq);
+    struct peers_user user = cluster_user(n->cluster, on_mesh_ready, n);
+    n->peers = peers_new(n->reactor, n->metrics,
+                         &(struct peers_options){
+                             .cluster = span_of(c->cluster),
+                             .name = span_of(c->name),
+                             .host = span_of(n->host),
+                             .pub = span_of(n->mesh_pub),
+                             .router = span_of(n->mesh_router),
+                             .self = n->self,
+                             .peer_timeout_ms = c->peer_timeout_ms,
+                             .start_wait_ms = START_WAIT_MS,
+                             .ring = {.max_ms = c->ring_ms, .max_bytes = c->ring_bytes},
+                         },
+                         &link, &user);
+    if (!n->peers)
+        return ERR_MEMORY;
+    cluster_use(n->cluster, n->peers);
+    int err = peers_zmq_start(n->zmq, n->peers);
+    return err ? err : add_peers(n);
 }
 
 static int build(struct node *n, const struct node_parts *parts)
@@ -134,7 +229,9 @@ static int build(struct node *n, const struct node_parts *parts)
                              .web = web_answer,
                              .web_user = &n->web,
                          });
-    return n->front ? 0 : ERR_SYSTEM;
+    if (!n->front)
+        return ERR_SYSTEM;
+    return has_mesh(c) ? build_mesh(n) : 0;
 }
 
 static void take_apart(struct node *n)
@@ -142,6 +239,10 @@ static void take_apart(struct node *n)
     web_stop(&n->web);
     front_free(&n->front);
     engine_free(&n->engine);
+    if (n->cluster)
+        cluster_free(&n->cluster);
+    peers_free(&n->peers);
+    peers_zmq_free(&n->zmq);
     hub_free(&n->hub);
     if (n->signals.fd >= 0 && n->reactor) {
         reactor_remove(n->reactor, &n->signals);
@@ -151,9 +252,9 @@ static void take_apart(struct node *n)
     metrics_free(&n->metrics);
 }
 
-static int listen_on(struct node *n, uint32_t port)
+static int listen_on(struct node *n, uint32_t port, bool is_shared)
 {
-    if (port == 0 || front_listen(n->front, n->config->bind, (uint16_t)port) == 0)
+    if (port == 0 || front_listen(n->front, n->config->bind, (uint16_t)port, is_shared) == 0)
         return 0;
     fprintf(stderr, "starling-node: cannot listen on %s port %u: %s\n", n->config->bind, port,
             strerror(errno));
@@ -223,6 +324,13 @@ static int watch_signals(struct node *n)
 
 /* ---- run ---- */
 
+/* 0, or ERR_SYSTEM after a message. */
+static int open_doors(struct node *n)
+{
+    const struct config *c = n->config;
+    return listen_on(n, c->port, has_mesh(c)) || listen_on(n, c->node_port, false) ? ERR_SYSTEM : 0;
+}
+
 static void say_ready(struct node *n)
 {
     const struct config *c = n->config;
@@ -237,6 +345,19 @@ static void say_ready(struct node *n)
             log_event(LOG_WARN, "ready_fd", LOG_TEXT("error", strerror(errno)));
         close(c->ready_fd);
     }
+}
+
+/* Who is not ready does not attract clients: with a mesh the doors open only now. */
+static void on_mesh_ready(void *user)
+{
+    struct node *n = user;
+    if (open_doors(n)) {
+        n->exit_code = 1;
+        reactor_stop(n->reactor);
+        return;
+    }
+    log_event(LOG_INFO, "mesh_ready", LOG_UINT("peers", peers_alive(n->peers)));
+    say_ready(n);
 }
 
 int node_run(const struct config *config, struct node_parts *parts)
@@ -257,12 +378,15 @@ int node_run(const struct config *config, struct node_parts *parts)
         fprintf(stderr, "starling-node: cannot start: %s\n", err_text(err));
         goto out;
     }
-    if (listen_on(&n, config->port) || listen_on(&n, config->node_port))
+    if (!n.peers && open_doors(&n))
         goto out;
     timer_init(&n.stats, on_stats);
     reactor_timer_set(n.reactor, &n.stats, STATS_EVERY_MS);
-    say_ready(&n);
-    code = reactor_run(n.reactor) ? 1 : 0;
+    if (n.peers)
+        peers_start(n.peers);
+    else
+        say_ready(&n);
+    code = reactor_run(n.reactor) ? 1 : n.exit_code;
     log_event(LOG_INFO, "stopped", LOG_TEXT("origin", n.origin));
 out:
     take_apart(&n);

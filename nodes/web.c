@@ -208,7 +208,7 @@ static const char *read_rest(struct span body, struct name_list *ns, uint64_t *a
     const char *wrong = name_list_read(ns, json_get(body, "ns"));
     if (wrong || ns->n > 1 || (ns->n == 1 && ns->name[0].p[0] != '/'))
         return "ns is a namespace that begins with /";
-    /* With one node the mesh is confirmed at once; a mirror is not there to confirm. */
+    /* A mirror is not there to confirm. */
     if (confirm.n && !span_eq(confirm, SPAN("\"none\"")) && !span_eq(confirm, SPAN("\"mesh\"")))
         return span_eq(confirm, SPAN("\"mirror\"")) ? "confirm: this node has no mirror"
                                                     : "confirm is none, mesh or mirror";

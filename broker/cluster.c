@@ -1,0 +1,277 @@
+/* Sockets of other nodes are kept in a second hub, whose sockets have no session: the same tables, rooms and limits.
+ * All sockets of one origin are in a room of it that no client can name (it begins with NUL), so that they can be
+ * found when the origin dies. */
+#include "cluster.h"
+#include "err.h"
+#include "fanout.h"
+#include "json.h"
+#include "log.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+struct cluster {
+    struct hub *hub, *far;
+    struct metrics *far_metrics;
+    struct peers *peers;
+    void (*on_ready)(void *user);
+    void *ready_user;
+    struct mesh_record record; /* large: one is enough */
+};
+
+enum { ORIGIN_ROOM_BYTES = 13 };
+
+static struct span origin_room(char text[ORIGIN_ROOM_BYTES], struct mesh_origin o)
+{
+    memset(text, 0, ORIGIN_ROOM_BYTES);
+    memcpy(text + 1, &o.tag, sizeof(o.tag));
+    memcpy(text + 5, &o.boot, sizeof(o.boot));
+    return (struct span){text, ORIGIN_ROOM_BYTES};
+}
+
+/* ---- what happens here ---- */
+
+uint64_t cluster_emit(struct cluster *c, const struct emit *e)
+{
+    struct mesh_emit *out = &c->record.emit;
+    c->record.kind = MESH_EMIT;
+    memset(out, 0, offsetof(struct mesh_emit, to));
+    out->nsp = e->nsp;
+    out->event = e->event;
+    out->args = e->args;
+    out->is_volatile = e->is_volatile;
+    out->n_to = e->n_to;
+    out->n_except = e->n_except;
+    out->n_attachments = e->n_attachments;
+    for (unsigned i = 0; i < e->n_to; i++)
+        out->to[i] = e->to[i];
+    for (unsigned i = 0; i < e->n_except; i++)
+        out->except[i] = e->except[i];
+    for (unsigned i = 0; i < e->n_attachments; i++)
+        out->attachments[i] = e->attachments[i];
+    return peers_publish(c->peers, &c->record);
+}
+
+static struct mesh_presence presence_of(const struct socket *s)
+{
+    return (struct mesh_presence){.nsp = nsp_name(s->nsp), .sid = {s->sid, ID_CHARS}};
+}
+
+static void tell(struct cluster *c, enum mesh_kind kind, const struct socket *s, struct span room)
+{
+    c->record.kind = kind;
+    c->record.presence = presence_of(s);
+    if (room.n)
+        c->record.presence.rooms[c->record.presence.n_rooms++] = room;
+    peers_publish(c->peers, &c->record);
+}
+
+void cluster_enter(struct cluster *c, const struct socket *s)
+{
+    tell(c, MESH_ENTER, s, (struct span){NULL, 0});
+}
+
+void cluster_exit(struct cluster *c, const struct socket *s)
+{
+    tell(c, MESH_EXIT, s, (struct span){NULL, 0});
+}
+
+void cluster_join(struct cluster *c, const struct socket *s, struct span room)
+{
+    tell(c, MESH_JOIN, s, room);
+}
+
+void cluster_part(struct cluster *c, const struct socket *s, struct span room)
+{
+    tell(c, MESH_PART, s, room);
+}
+
+/* ---- a peer asks who is here ---- */
+
+static void put_rooms(struct peers *peers, const struct socket *s)
+{
+    struct mesh_presence p = presence_of(s);
+    for (uint32_t i = 0; i < s->n_places; i++) {
+        const struct room *room = s->places[i].room;
+        if (room == s->nsp->all)
+            continue;
+        p.rooms[p.n_rooms++] = (struct span){room->name, room->name_n};
+        if (p.n_rooms == LIMIT_ROOMS_PER_CALL) {
+            peers_put_presence(peers, MESH_JOIN, &p);
+            p.n_rooms = 0;
+        }
+    }
+    if (p.n_rooms)
+        peers_put_presence(peers, MESH_JOIN, &p);
+}
+
+static void put_presence(void *user, struct peers *peers)
+{
+    const struct cluster *c = user;
+    for (struct nsp *nsp = c->hub->nsps; nsp; nsp = nsp->hh.next) {
+        for (struct socket *s = nsp->sockets; s; s = s->hh.next) {
+            struct mesh_presence p = presence_of(s);
+            peers_put_presence(peers, MESH_ENTER, &p);
+            put_rooms(peers, s);
+        }
+    }
+}
+
+/* ---- what peers tell ---- */
+
+static void on_emit(void *user, struct mesh_origin from, uint64_t seq, const struct mesh_emit *emit)
+{
+    struct cluster *c = user;
+    (void)from, (void)seq;
+    hub_deliver(c->hub, &(struct emit){
+                            .nsp = emit->nsp,
+                            .to = emit->to,
+                            .n_to = emit->n_to,
+                            .except = emit->except,
+                            .n_except = emit->n_except,
+                            .event = emit->event,
+                            .args = emit->args,
+                            .attachments = emit->attachments,
+                            .n_attachments = emit->n_attachments,
+                            .is_volatile = emit->is_volatile,
+                        });
+}
+
+static struct socket *far_enter(struct cluster *c, struct mesh_origin from, const struct mesh_presence *p)
+{
+    char text[ORIGIN_ROOM_BYTES];
+    struct nsp *nsp = hub_obtain(c->far, p->nsp);
+    struct socket *s = nsp ? nsp_find(nsp, p->sid) : NULL;
+    if (s || !nsp || p->sid.n != ID_CHARS)
+        return s;
+    s = hub_add_known(c->far, nsp, p->sid.p);
+    if (s && room_join(s, origin_room(text, from))) {
+        hub_remove(s);
+        s = NULL;
+    }
+    return s;
+}
+
+static void on_presence(void *user, struct mesh_origin from, enum mesh_kind kind,
+                        const struct mesh_presence *p)
+{
+    struct cluster *c = user;
+    struct nsp *nsp = hub_find(c->far, p->nsp);
+    struct socket *s = nsp ? nsp_find(nsp, p->sid) : NULL;
+    if (kind == MESH_ENTER || (kind == MESH_JOIN && !s))
+        s = far_enter(c, from, p);
+    if (!s)
+        return;
+    if (kind == MESH_EXIT) {
+        hub_remove(s);
+        return;
+    }
+    for (unsigned i = 0; i < p->n_rooms; i++) {
+        if (kind == MESH_PART)
+            room_leave(s, p->rooms[i]);
+        else
+            room_join(s, p->rooms[i]);
+    }
+}
+
+static void on_presence_void(void *user, struct mesh_origin from)
+{
+    struct cluster *c = user;
+    char text[ORIGIN_ROOM_BYTES];
+    struct span name = origin_room(text, from);
+    struct nsp *nsp, *next;
+    for (nsp = c->far->nsps; nsp; nsp = next) {
+        struct room *room = room_find(nsp, name);
+        next = nsp->hh.next; /* the namespace goes with its last socket */
+        while (room) {
+            bool is_last = room_count(room) == 1;
+            hub_remove(room->members[room->n - 1].socket);
+            if (is_last)
+                break;
+        }
+    }
+}
+
+/* Every client of this node learns that something may be missing. */
+static void on_gap(void *user, struct mesh_origin from, uint64_t first, uint64_t last)
+{
+    struct cluster *c = user;
+    char args[128];
+    int n = snprintf(args, sizeof(args), "{\"origin\":\"%06x-%llx\",\"from\":%llu,\"to\":%llu}", from.tag,
+                     (unsigned long long)from.boot, (unsigned long long)first, (unsigned long long)last);
+    for (struct nsp *nsp = c->hub->nsps; nsp; nsp = nsp->hh.next)
+        hub_deliver(
+            c->hub,
+            &(struct emit){.nsp = nsp_name(nsp), .event = SPAN("\"bus:gap\""), .args = {args, (size_t)n}});
+}
+
+static void on_ready(void *user)
+{
+    const struct cluster *c = user;
+    c->on_ready(c->ready_user);
+}
+
+/* ---- life ---- */
+
+struct cluster *cluster_new(struct reactor *r, struct hub *h)
+{
+    struct cluster *c = calloc(1, sizeof(*c));
+    if (!c)
+        return NULL;
+    c->hub = h;
+    c->far_metrics = metrics_new();
+    if (c->far_metrics)
+        c->far = hub_new(r, c->far_metrics, &(struct hub_options){.origin = "", .namespaces = "*"});
+    if (!c->far)
+        cluster_free(&c);
+    return c;
+}
+
+void cluster_use(struct cluster *c, struct peers *peers)
+{
+    c->peers = peers;
+    c->hub->cluster = c;
+}
+
+static void drop_far(struct hub *far)
+{
+    while (far->nsps) {
+        bool is_last = HASH_COUNT(far->nsps->sockets) == 1 && far->nsps->hh.next == NULL;
+        hub_remove(far->nsps->sockets);
+        if (is_last)
+            break;
+    }
+}
+
+void cluster_free(struct cluster **cp)
+{
+    struct cluster *c = *cp;
+    if (!c)
+        return;
+    c->hub->cluster = NULL;
+    if (c->far && c->far->nsps)
+        drop_far(c->far);
+    hub_free(&c->far);
+    metrics_free(&c->far_metrics);
+    free(c);
+    *cp = NULL;
+}
+
+struct peers_user cluster_user(struct cluster *c, void (*ready)(void *user), void *ready_user)
+{
+    c->on_ready = ready;
+    c->ready_user = ready_user;
+    return (struct peers_user){
+        .user = c,
+        .on_emit = on_emit,
+        .on_presence = on_presence,
+        .on_presence_void = on_presence_void,
+        .on_gap = on_gap,
+        .put_presence = put_presence,
+        .on_ready = on_ready,
+    };
+}
+
+struct nsp *cluster_far(struct cluster *c, struct span nsp)
+{
+    return hub_find(c->far, nsp);
+}

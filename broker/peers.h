@@ -1,0 +1,75 @@
+/* The mesh of peers: numbers what this node publishes, and gives what others publish to the hub in each origin's
+ * order, each record once; finds holes and has them repaired, or declares them. Knows who lives and who is heard.
+ * What carries the bytes (mesh_zmq.c) hangs below as a link. Reactor's thread only. */
+#ifndef STARLING_PEERS_H
+#define STARLING_PEERS_H
+
+#include "mesh.h"
+#include "metrics.h"
+#include "reactor.h"
+#include "ring.h"
+
+struct peers;
+struct peers_channel; /* of the link: the way to one peer's sockets */
+
+struct peers_options {
+    struct span cluster, name, host; /* borrowed */
+    struct span pub, router;         /* own endpoints, as peers reach them */
+    struct mesh_origin self;
+    uint32_t peer_timeout_ms;
+    uint32_t start_wait_ms; /* at most, for peers that were named and do not answer */
+    struct ring_options ring;
+};
+
+/* What carries messages. publish and send take a whole message; what cannot be sent now is dropped: numbers tell. */
+struct peers_link {
+    void (*publish)(void *link, struct span message);
+    void (*send)(void *link, struct peers_channel *channel, struct span message);
+    /* Subscribes to pub and connects to router. NULL without memory. */
+    struct peers_channel *(*open)(void *link, struct span pub, struct span router);
+    void (*close)(void *link, struct peers_channel *channel);
+    void *link;
+};
+
+/* What the records mean. */
+struct peers_user {
+    void *user;
+    void (*on_emit)(void *user, struct mesh_origin from, uint64_t seq, const struct mesh_emit *emit);
+    void (*on_presence)(void *user, struct mesh_origin from, enum mesh_kind kind,
+                        const struct mesh_presence *presence);
+    /* Whatever was known of sockets there is void: the peer is dead, or a snapshot follows. */
+    void (*on_presence_void)(void *user, struct mesh_origin from);
+    /* Numbers from..to of this origin are lost for good. */
+    void (*on_gap)(void *user, struct mesh_origin from, uint64_t first, uint64_t last);
+    /* Calls peers_put_presence() for everything that lives here. */
+    void (*put_presence)(void *user, struct peers *m);
+    void (*on_ready)(void *user);
+};
+
+struct peers *peers_new(struct reactor *r, struct metrics *metrics, const struct peers_options *o,
+                        const struct peers_link *link, const struct peers_user *user);
+void peers_free(struct peers **m);
+
+/* A peer to look for. */
+int peers_add_peer(struct peers *m, struct span pub, struct span router);
+/* All peers have been named: begin. */
+void peers_start(struct peers *m);
+
+/* From the link. */
+void peers_receive(struct peers *m, struct span message);
+
+/* Gives a record its number, keeps it in the ring, and sends it with what else this turn brings.
+ * raw and seq of the record are ignored. The number; 0 without memory. */
+uint64_t peers_publish(struct peers *m, struct mesh_record *record);
+/* Numbers only, without sending: what nobody elsewhere needs to know. */
+uint64_t peers_newest(const struct peers *m);
+
+/* Of put_presence(): one ENTER or JOIN. */
+void peers_put_presence(struct peers *m, enum mesh_kind kind, const struct mesh_presence *presence);
+
+bool peers_is_ready(const struct peers *m);
+unsigned peers_alive(const struct peers *m);
+/* True when every live peer has said that it has this number of ours. */
+bool peers_is_confirmed(const struct peers *m, uint64_t seq);
+
+#endif
