@@ -208,19 +208,24 @@ static struct peer *peer_at(const struct peers *m, struct span router)
     return p;
 }
 
+static bool is_local(const struct peer *p)
+{
+    return strncmp(p->router, "ipc://", 6) == 0;
+}
+
 static void say_hello(struct peers *m, struct peer *p, bool answer)
 {
+    const struct peers_options *o = &m->options;
     p->hello_ms = now_ms(m);
-    send_to(m, p,
-            &(struct mesh_record){
-                .kind = MESH_HELLO,
-                .hello = {.name = m->options.name,
-                          .pub = m->options.pub,
-                          .router = m->options.router,
-                          .host = m->options.host,
-                          .newest = m->seq,
-                          .answer = answer},
-            });
+    struct mesh_hello hello = {
+        .name = o->name,
+        .pub = is_local(p) ? o->local_pub : o->pub,
+        .router = is_local(p) ? o->local_router : o->router,
+        .host = o->host,
+        .newest = m->seq,
+        .answer = answer,
+    };
+    send_to(m, p, &(struct mesh_record){.kind = MESH_HELLO, .hello = hello});
 }
 
 static struct peer *new_peer(struct peers *m, struct span pub, struct span router)
@@ -801,6 +806,14 @@ void peers_free(struct peers **mp)
     msgpack_sbuffer_destroy(&m->parts);
     free(m);
     *mp = NULL;
+}
+
+const char *peers_local_router(const struct peers *m, uint32_t tag)
+{
+    for (const struct peer *p = m->peers; p; p = p->next)
+        if (p->origin && p->origin->id.tag == tag && p->origin->state == ORIGIN_LIVE && is_local(p))
+            return p->router;
+    return NULL;
 }
 
 bool peers_is_ready(const struct peers *m)

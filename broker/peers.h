@@ -14,7 +14,8 @@ struct peers_channel; /* of the link: the way to one peer's sockets */
 
 struct peers_options {
     struct span cluster, name, host; /* borrowed */
-    struct span pub, router;         /* own endpoints, as peers reach them */
+    struct span pub, router;         /* own endpoints, as peers on other hosts reach them; n == 0: they do not */
+    struct span local_pub, local_router; /* as nodes of this host do */
     struct mesh_origin self;
     uint32_t peer_timeout_ms;
     uint32_t start_wait_ms; /* at most, for peers that were named and do not answer */
@@ -66,6 +67,9 @@ uint64_t peers_newest(const struct peers *m);
 
 /* Of put_presence(): one ENTER or JOIN. */
 void peers_put_presence(struct peers *m, enum mesh_kind kind, const struct mesh_presence *presence);
+
+/* The router endpoint, on this host, of the living peer whose ids begin with this tag; NULL: there is none. */
+const char *peers_local_router(const struct peers *m, uint32_t tag);
 
 bool peers_is_ready(const struct peers *m);
 unsigned peers_alive(const struct peers *m);

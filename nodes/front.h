@@ -15,6 +15,10 @@ struct front_options {
     uint32_t request_timeout_ms, idle_timeout_ms;
     uint32_t max_waiting_per_address, max_connections;
     unsigned threads;
+    /* Takes a connection whose request is for a session of another node, with n bytes of input from the start of
+     * that request; false: nobody has it. NULL: this node is alone. */
+    bool (*elsewhere)(void *user, struct conn *c, struct span sid, const void *input, size_t n);
+    void *elsewhere_user;
     /* Answers what is not a transport, on civetweb's threads. */
     visit_handler *web;
     void *web_user;

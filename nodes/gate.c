@@ -234,6 +234,18 @@ static void release(struct conn *c)
     c->reader = NULL;
 }
 
+/* The connection has gone to the node that has the session. */
+static bool is_elsewhere(struct conn *c, const struct http_reader *r, const uint8_t *base, size_t n)
+{
+    const struct front_options *o = &c->front->options;
+    struct eio_query query;
+    if (!o->elsewhere)
+        return false;
+    eio_query_parse(&query, http_query(r, (const char *)base));
+    return query.sid_n == EIO_SID_CHARS &&
+           o->elsewhere(o->elsewhere_user, c, (struct span){query.sid, query.sid_n}, base, n);
+}
+
 /* The transports' turn at a complete head. True: the body may be read on. */
 static bool begin_transport(struct conn *c, struct http_reader *r, const uint8_t *base, size_t n)
 {
@@ -268,6 +280,8 @@ static bool on_head(struct conn *c, struct http_reader *r, const uint8_t *base, 
         answer_error(c, 400);
         return false;
     }
+    if (is_transport && is_elsewhere(c, r, base, n))
+        return false;
     if (is_transport)
         return begin_transport(c, r, base, n);
     if (http_body_too_big(r, r->max_body_bytes)) {

@@ -1,10 +1,12 @@
 #include "node.h"
+#include "base64.h"
 #include "client.h"
 #include "cluster.h"
 #include "container.h"
 #include "err.h"
 #include "front.h"
 #include "log.h"
+#include "pass.h"
 #include "peers_zmq.h"
 #include "web.h"
 #include <errno.h>
@@ -35,13 +37,15 @@ struct node {
     struct cluster *cluster;
     struct peers *peers;
     struct peers_zmq *zmq;
+    struct pass *pass;
     struct mesh_origin self;
     struct web web;
     struct reactor_io signals;
     struct timer stats, stop;
     int exit_code;
     char origin[96];
-    char mesh_pub[MESH_ENDPOINT_BYTES * 2], mesh_router[MESH_ENDPOINT_BYTES * 2], host[MESH_NAME_BYTES];
+    char mesh_pub[MESH_ENDPOINT_BYTES * 2], mesh_router[MESH_ENDPOINT_BYTES * 2];
+    char local_pub[MESH_ENDPOINT_BYTES * 2], local_router[MESH_ENDPOINT_BYTES * 2], host[MESH_NAME_BYTES];
 };
 
 /* ---- parts ---- */
@@ -152,6 +156,23 @@ static int add_peers(struct node *n)
 
 static void on_mesh_ready(void *user);
 
+/* A request for a session that another node of this host has goes there. */
+static bool send_to_sibling(void *user, struct conn *c, struct span sid, const void *input, size_t n)
+{
+    struct node *node = user;
+    char raw[ID_CHARS];
+    if (base64_decode(raw, sid.p, 4) != 3)
+        return false;
+    uint32_t tag = (uint32_t)(uint8_t)raw[0] << 16 | (uint32_t)(uint8_t)raw[1] << 8 | (uint8_t)raw[2];
+    const char *router = tag == node->self.tag ? NULL : peers_local_router(node->peers, tag);
+    char base[MESH_ENDPOINT_BYTES];
+    if (!router)
+        return false;
+    /* "ipc://<base>.router" */
+    snprintf(base, sizeof(base), "%.*s", (int)(strlen(router) - 6 - 7), router + 6);
+    return pass_conn(node->pass, base, c, input, n);
+}
+
 static int build_mesh(struct node *n)
 {
     const struct config *c = n->config;
@@ -162,10 +183,10 @@ static int build_mesh(struct node *n)
     n->cluster = n->zmq ? cluster_new(n->reactor, n->hub) : NULL;
     if (!n->cluster)
         return ERR_SYSTEM;
-    /* Others are told one way to here: of this host only the path, else the address. */
     const char *advertised = c->advertise[0] ? c->advertise : c->bind;
-    struct config told = {.mesh = c->mesh_port ? (char[]){""} : c->mesh, .mesh_port = c->mesh_port};
-    endpoints(&told, advertised, n->mesh_pub, n->mesh_router);
+    endpoints(&(struct config){.mesh = (char[]){""}, .mesh_port = c->mesh_port}, advertised, n->mesh_pub,
+              n->mesh_router);
+    endpoints(&(struct config){.mesh = c->mesh}, "", n->local_pub, n->local_router);
     gethostname(n->host, sizeof(n->host) - 1);
     struct peers_link link = peers_zmq_link(n->zmq);
     struct peers_user user = cluster_user(n->cluster, on_mesh_ready, n);
@@ -176,6 +197,8 @@ static int build_mesh(struct node *n)
                              .host = span_of(n->host),
                              .pub = span_of(n->mesh_pub),
                              .router = span_of(n->mesh_router),
+                             .local_pub = span_of(n->local_pub),
+                             .local_router = span_of(n->local_router),
                              .self = n->self,
                              .peer_timeout_ms = c->peer_timeout_ms,
                              .start_wait_ms = START_WAIT_MS,
@@ -185,6 +208,14 @@ static int build_mesh(struct node *n)
     if (!n->peers)
         return ERR_MEMORY;
     cluster_use(n->cluster, n->peers);
+    if (c->mesh[0]) {
+        n->pass = pass_new(n->reactor, c->mesh);
+        if (!n->pass)
+            return ERR_SYSTEM;
+        pass_use(n->pass, n->front);
+        n->front->options.elsewhere = send_to_sibling;
+        n->front->options.elsewhere_user = n;
+    }
     int err = peers_zmq_start(n->zmq, n->peers);
     return err ? err : add_peers(n);
 }
@@ -237,6 +268,7 @@ static int build(struct node *n, const struct node_parts *parts)
 static void take_apart(struct node *n)
 {
     web_stop(&n->web);
+    pass_free(&n->pass);
     front_free(&n->front);
     engine_free(&n->engine);
     if (n->cluster)
