@@ -1,0 +1,29 @@
+// Several nodes of one host that hear each other, on one shared port and a port each.
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { freePort, startServer } from './servers.mjs';
+
+// Gives {port, nodes, start(k), dir}; ends with its test. A node's own port is nodes[k].port.
+export async function startCluster(context, count, options = {}) {
+  const dir = await mkdtemp(path.join(os.tmpdir(), 'starling-mesh-'));
+  const cluster = { port: await freePort(), nodes: [], dir };
+  const base = (k) => path.join(dir, `mesh-${k}`);
+  const names = Array.from({ length: count }, (_, k) => k);
+
+  cluster.start = async (k, siblings = names) => {
+    const own = await freePort();
+    const others = siblings.filter((other) => other !== k).map(base).join(',');
+    const node = await startServer('starling-node', {
+      port: cluster.port, nodePort: own, mesh: base(k), ...(others && { siblings: others }), name: `node-${k}`, ...options,
+    });
+    cluster.nodes[k] = Object.assign(node, { publicPort: cluster.port, port: own, origin: `http://127.0.0.1:${own}` });
+    return cluster.nodes[k];
+  };
+  context.after(async () => {
+    await Promise.allSettled(cluster.nodes.map((node) => node.stop()));
+    await rm(dir, { recursive: true, force: true });
+  });
+  await Promise.all(names.map((k) => cluster.start(k)));
+  return cluster;
+}
