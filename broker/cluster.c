@@ -271,6 +271,11 @@ struct peers_user cluster_user(struct cluster *c, void (*ready)(void *user), voi
     };
 }
 
+bool cluster_is_confirmed(const struct cluster *c, uint64_t seq)
+{
+    return peers_is_confirmed(c->peers, seq);
+}
+
 struct nsp *cluster_far(struct cluster *c, struct span nsp)
 {
     return hub_find(c->far, nsp);

@@ -26,6 +26,9 @@ void cluster_part(struct cluster *c, const struct socket *s, struct span room);
 
 /* ---- for questions ---- */
 
+/* Do all living peers have this emit of ours? */
+bool cluster_is_confirmed(const struct cluster *c, uint64_t seq);
+
 /* The sockets of other nodes, as a hub of their own: they have no session. NULL: there is nobody. */
 struct nsp *cluster_far(struct cluster *c, struct span nsp);
 

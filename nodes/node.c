@@ -1,4 +1,5 @@
 #include "node.h"
+#include "api.h"
 #include "base64.h"
 #include "client.h"
 #include "cluster.h"
@@ -267,7 +268,7 @@ static int build(struct node *n, const struct node_parts *parts)
 
 static void take_apart(struct node *n)
 {
-    web_stop(&n->web);
+    api_stop(&n->web);
     pass_free(&n->pass);
     front_free(&n->front);
     engine_free(&n->engine);
@@ -331,7 +332,7 @@ static void on_signal(struct reactor_io *io, uint32_t events)
     log_event(LOG_INFO, "stopping", LOG_UINT("signal", info.ssi_signo),
               LOG_UINT("sessions", engine_count(n->engine)));
     atomic_store(&n->web.ready, false);
-    web_stop(&n->web);
+    api_stop(&n->web);
     engine_shutdown(n->engine);
     front_drain(n->front);
     timer_init(&n->stop, on_stop);

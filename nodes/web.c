@@ -1,9 +1,6 @@
 #include "web.h"
-#include "ack.h"
-#include "buffer.h"
+#include "api.h"
 #include "bundle.h"
-#include "bus.h"
-#include "container.h"
 #include "err.h"
 #include "json.h"
 #include "limit.h"
@@ -14,12 +11,6 @@
 #define JSON_TYPE    "application/json"
 #define TEXT_TYPE    "text/plain; charset=UTF-8"
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
-
-enum {
-    COLLECTIONS_MAX = 10000,
-    ACK_TIMEOUT_MAX_MS = 60000,
-    ACKS_MAX_BYTES = 16 * 1024 * 1024, /* of one answer; what comes beyond counts as missing */
-};
 
 static bool is_read(struct visit *v)
 {
@@ -38,12 +29,6 @@ static void answer_error(struct visit *v, int status, const char *error, const c
 {
     char text[256];
     visit_answer(v, status, JSON_TYPE, headers, (struct span){text, error_text(text, sizeof(text), error)});
-}
-
-static void finish_error(struct visit *v, int status, const char *error)
-{
-    char text[256];
-    visit_finish(v, status, JSON_TYPE, (struct span){text, error_text(text, sizeof(text), error)});
 }
 
 /* ---- the client's files ---- */
@@ -117,149 +102,6 @@ static void answer_metrics(struct visit *v, struct web *web)
 
 /* ---- POST /api/v1/emit ---- */
 
-/* Acknowledgements being collected for one request. */
-struct collection {
-    struct ack_wait wait;
-    struct web *web;
-    struct collection *prev, *next;
-    struct visit *visit;
-    struct buffer acks; /* JSON arrays with commas between them */
-    uint32_t lost;
-    char id[96];
-};
-
-static void on_ack(struct ack_wait *w, struct socket *from, struct span args, const struct span *attachments,
-                   unsigned n_attachments)
-{
-    struct collection *k = container_of(w, struct collection, wait);
-    struct buffer *acks = &k->acks;
-    size_t before = acks->n;
-    (void)from, (void)attachments, (void)n_attachments;
-    if (before + args.n > ACKS_MAX_BYTES || buffer_append(acks, before ? ",[" : "[", before ? 2 : 1) ||
-        buffer_append(acks, args.p, args.n) || buffer_append(acks, "]", 1)) {
-        acks->n = before;
-        k->lost++;
-    }
-}
-
-static void collection_free(struct collection *k)
-{
-    struct web *web = k->web;
-    if (k->prev)
-        k->prev->next = k->next;
-    else
-        web->collections = k->next;
-    if (k->next)
-        k->next->prev = k->prev;
-    web->n_collections--;
-    buffer_reset(&k->acks);
-    free(k);
-}
-
-static void on_acks_done(struct ack_wait *w)
-{
-    struct collection *k = container_of(w, struct collection, wait);
-    size_t cap = k->acks.n + 256;
-    char *text = malloc(cap);
-    if (text) {
-        int n = snprintf(text, cap, "{\"ok\":true,\"id\":\"%s\",\"acks\":[%.*s],\"missing\":%u}\n", k->id,
-                         (int)k->acks.n, k->acks.n ? k->acks.p : "", w->missing + k->lost);
-        visit_finish(k->visit, 200, JSON_TYPE, (struct span){text, (size_t)n});
-    } else {
-        finish_error(k->visit, 503, err_text(ERR_MEMORY));
-    }
-    free(text);
-    collection_free(k);
-}
-
-void web_stop(struct web *web)
-{
-    while (web->collections) {
-        struct collection *k = web->collections;
-        ack_wait_cancel(&k->wait);
-        finish_error(k->visit, 503, "the node stops");
-        collection_free(k);
-    }
-}
-
-static struct collection *collection_start(struct web *web, struct visit *v, uint32_t timeout_ms)
-{
-    struct collection *k = web->n_collections < COLLECTIONS_MAX ? calloc(1, sizeof(*k)) : NULL;
-    if (!k)
-        return NULL;
-    k->web = web;
-    k->next = web->collections;
-    if (k->next)
-        k->next->prev = k;
-    web->collections = k;
-    web->n_collections++;
-    k->visit = v;
-    k->wait.on_ack = on_ack;
-    k->wait.on_done = on_acks_done;
-    ack_wait_start(&k->wait, web->reactor, timeout_ms);
-    return k;
-}
-
-/* What only the API's emits have. NULL, or what is wrong. */
-static const char *read_rest(struct span body, struct name_list *ns, uint64_t *ack_ms)
-{
-    struct span confirm = json_get(body, "confirm"), ack = json_get(body, "ack");
-    *ack_ms = 0;
-    const char *wrong = name_list_read(ns, json_get(body, "ns"));
-    if (wrong || ns->n > 1 || (ns->n == 1 && ns->name[0].p[0] != '/'))
-        return "ns is a namespace that begins with /";
-    /* A mirror is not there to confirm. */
-    if (confirm.n && !span_eq(confirm, SPAN("\"none\"")) && !span_eq(confirm, SPAN("\"mesh\"")))
-        return span_eq(confirm, SPAN("\"mirror\"")) ? "confirm: this node has no mirror"
-                                                    : "confirm is none, mesh or mirror";
-    if (ack.n && (!json_uint(ack, ACK_TIMEOUT_MAX_MS, ack_ms) || *ack_ms == 0))
-        return "ack is a time from 1 to 60000 ms";
-    return NULL;
-}
-
-static void run_emit(struct visit *v)
-{
-    static struct emit_request r; /* large; the reactor's thread only */
-    static struct name_list ns;
-    struct web *web = visit_user(v);
-    struct collection *k = NULL;
-    char text[192];
-    uint64_t ack_ms, seq;
-    const char *wrong = emit_request_read(&r, visit_body(v));
-    if (!wrong)
-        wrong = read_rest(visit_body(v), &ns, &ack_ms);
-    if (wrong) {
-        finish_error(v, 400, wrong);
-        return;
-    }
-    r.emit.nsp = ns.n ? ns.name[0] : SPAN("/");
-    if (ack_ms) {
-        k = collection_start(web, v, (uint32_t)ack_ms);
-        if (!k) {
-            finish_error(v, 503, "too many requests wait for acknowledgements");
-            return;
-        }
-        r.emit.wait = &k->wait;
-    }
-    int err = hub_emit(web->hub, &r.emit, &seq);
-    if (err) {
-        if (k) {
-            ack_wait_cancel(&k->wait);
-            collection_free(k);
-        }
-        finish_error(v, 503, err_text(err));
-        return;
-    }
-    int n = snprintf(text, sizeof(text), "%s:%llu", web->hub->options.origin, (unsigned long long)seq);
-    if (k) {
-        memcpy(k->id, text, (size_t)n + 1 < sizeof(k->id) ? (size_t)n + 1 : sizeof(k->id));
-        return;
-    }
-    char answer[256];
-    n = snprintf(answer, sizeof(answer), "{\"ok\":true,\"id\":\"%s\"}\n", text);
-    visit_finish(v, 200, JSON_TYPE, (struct span){answer, (size_t)n});
-}
-
 /* A page of another site must not emit through its visitor's browser: its request names its origin. */
 static bool is_foreign(struct visit *v, const struct web *web)
 {
@@ -291,7 +133,7 @@ static void answer_emit(struct visit *v, struct web *web)
     else if (json_check(body, LIMIT_JSON_DEPTH))
         answer_error(v, 400, err_text(json_check(body, LIMIT_JSON_DEPTH)), "");
     else
-        visit_defer(v, run_emit);
+        visit_defer(v, api_run_emit);
 }
 
 /* ---- routes ---- */

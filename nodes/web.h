@@ -15,12 +15,9 @@ struct web {
     const char *path; /* of the transports: the client's files lie below it */
     struct cors cors;
     atomic_bool ready;
-    struct collection *collections; /* requests that wait for acknowledgements; the reactor's */
-    unsigned n_collections;
+    struct api_wait *waits; /* api.c's; the reactor's */
+    unsigned n_waits;
 };
-
-/* The reactor: answers all that still wait. */
-void web_stop(struct web *web);
 
 /* user is a struct web. */
 void web_answer(struct visit *v, void *user);

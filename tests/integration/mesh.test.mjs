@@ -185,3 +185,21 @@ test('a node that starts later is found by all, and knows who is there', async (
   await call(sockets[0], 'bus:emit', { to: 'room', event: 'hello', args: [] });
   await received(newcomer, 'hello');
 });
+
+test('an emit confirmed by the mesh is answered when all nodes have it', async (t) => {
+  const cluster = await startCluster(t, 3);
+  const emit = (body) => fetch(`${cluster.nodes[0].origin}/api/v1/emit`, { method: 'POST', body: JSON.stringify(body) });
+  const confirmed = await emit({ event: 'x', confirm: 'mesh' });
+  assert.equal(confirmed.status, 200);
+  assert.match((await confirmed.json()).id, /^node-0-[0-9a-f]+:\d+$/);
+  process.kill(cluster.nodes[2].pid, 'SIGSTOP');
+  try {
+    // It waits for the frozen node until that counts as dead.
+    const later = await emit({ event: 'x', confirm: 'mesh' });
+    assert.equal(later.status, 200);
+    assert.equal(await metric(cluster.nodes[0], 'starling_mesh_peers'), 1);
+  } finally {
+    process.kill(cluster.nodes[2].pid, 'SIGCONT');
+  }
+  assert.equal((await emit({ event: 'x', ack: 100 })).status, 400);
+});
