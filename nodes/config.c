@@ -114,11 +114,6 @@ static bool check_peer(const char *text)
     return check_bind(host) && port > 0 && port <= 65435 && strspn(colon + 1, "0123456789") == strlen(colon + 1);
 }
 
-static bool check_nodes(const char *text)
-{
-    return strcmp(text, "1") == 0;
-}
-
 static bool check_detach(const char *text)
 {
     return strcmp(text, "no") == 0;

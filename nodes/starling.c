@@ -1,10 +1,12 @@
 /* The command line of the bus: `up` runs it (supervisor.c), the other verbs find it by its run directory and
  * talk to its HTTP API. */
 #include "config.h"
+#include "control.h"
 #include "err.h"
 #include "fetch.h"
 #include "json.h"
 #include "limit.h"
+#include "ps.h"
 #include "rundir.h"
 #include "supervisor.h"
 #include "utf8.h"
@@ -16,18 +18,26 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2, TIMEOUT_MS = 5000, STOP_TIMEOUT_MS = 10000, SAMPLE_MS = 250 };
+enum {
+    EXIT_USAGE = 2,
+    TIMEOUT_MS = 5000,
+    STOP_TIMEOUT_MS = 10000,
+    CHANGE_TIMEOUT_MS = 30000,
+    KILL_AFTER_MS = 1600,
+};
 
 static const char help[] =
     "usage: starling COMMAND [options]\n"
     "\n"
     "  up [options]                     run the bus in the foreground (starling up --help)\n"
     "  ps [--json]                      show the processes of a running bus\n"
+    "  restart K                        stop node K and start it again\n"
+    "  scale N                          run N nodes: start more, or stop those with the highest indices\n"
     "  stop                             stop a running bus and wait for its end\n"
     "  emit ROOM EVENT [JSON ...]       send an event to a room (\"\" for everyone) with these arguments\n"
     "  config --reference               print all options as a page of Markdown\n"
     "\n"
-    "  --run-dir DIR     ps, stop, emit: the run directory that `up` was given\n"
+    "  --run-dir DIR     ps, restart, scale, stop, emit: the run directory that `up` was given\n"
     "  --bind ADDRESS, --port P\n"
     "                    emit: where to send to, when that is not the bus of the run directory\n"
     "  --ns NAMESPACE    emit: a namespace other than /\n"
@@ -106,14 +116,14 @@ static void sleep_ms(unsigned ms)
     nanosleep(&time, NULL);
 }
 
-static uint64_t now_ms(clockid_t clock)
+static uint64_t now_ms(void)
 {
     struct timespec now;
-    clock_gettime(clock, &now);
+    clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* stop */
+/* Verbs that talk to the supervisor */
 
 static int not_running(const char *verb, const struct rundir *dir)
 {
@@ -121,28 +131,215 @@ static int not_running(const char *verb, const struct rundir *dir)
     return 1;
 }
 
-static int run_stop(int argc, char **argv)
+/* For verbs that take nothing but options: 0, or an exit code after a message. *supervisor is 0 when none
+ * runs. */
+static int find_supervisor(int argc, char **argv, const char *allowed, int arguments_n, struct options *o,
+                           struct rundir *dir, pid_t *supervisor)
 {
-    struct options o;
-    struct rundir dir;
-    uint64_t deadline_ms = now_ms(CLOCK_MONOTONIC) + STOP_TIMEOUT_MS;
-    pid_t pid;
-    int rc = parse_options(argc, argv, " --run-dir ", &o);
+    int rc = parse_options(argc, argv, allowed, o);
 
     if (rc != 0)
         return rc;
-    if (o.arguments_n > 0)
-        return usage("stop", "unexpected argument ", o.arguments[0]);
-    rundir_init(&dir, o.run_dir);
-    pid = rundir_holder(&dir);
+    if (o->arguments_n > arguments_n)
+        return usage(argv[0], "unexpected argument ", o->arguments[arguments_n]);
+    rundir_init(dir, o->run_dir);
+    *supervisor = rundir_holder(dir);
+    return 0;
+}
+
+static int ask(const char *verb, const struct rundir *dir, const char *request, char text[RUNDIR_TEXT_BYTES])
+{
+    if (control_ask(dir, request, text) == 0)
+        return 0;
+    fprintf(stderr, "starling %s: the supervisor of the run directory %s does not answer: %s\n", verb,
+            dir->path, strerror(errno));
+    return 1;
+}
+
+static int ask_state(const char *verb, const struct rundir *dir, struct rundir_state *state)
+{
+    char text[RUNDIR_TEXT_BYTES];
+
+    if (ask(verb, dir, "ps", text) != 0)
+        return 1;
+    if (rundir_parse(span_of(text), state) == 0)
+        return 0;
+    fprintf(stderr, "starling %s: the supervisor's answer is not understood\n", verb);
+    return 1;
+}
+
+/* Asks for something to be done. */
+static int order(const char *verb, const struct rundir *dir, const char *request)
+{
+    char text[RUNDIR_TEXT_BYTES], error[256];
+    struct span answer;
+    bool good;
+    ssize_t n;
+
+    if (ask(verb, dir, request, text) != 0)
+        return 1;
+    answer = span_of(text);
+    good = utf8_valid(answer.p, answer.n) && json_check(answer, 2) == 0;
+    if (good && json_is_true(json_get(answer, "ok")))
+        return 0;
+    n = good ? json_string(json_get(answer, "error"), error, sizeof error) : 0;
+    fprintf(stderr, "starling %s: %.*s\n", verb, n > 0 ? (int)n : 0, error);
+    return 1;
+}
+
+static bool parse_number(const char *text, unsigned max, unsigned *number)
+{
+    char *end = NULL;
+    unsigned long value = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+
+    *number = (unsigned)value;
+    return end && *end == '\0' && value <= max;
+}
+
+/* The supervisor does what it was asked for in its own time. done() says 1, 0 or, for never, -1. */
+static int wait_until(const char *verb, const struct rundir *dir,
+                      int (*done)(const struct rundir_state *now, const struct rundir_state *before,
+                                  unsigned number),
+                      const struct rundir_state *before, unsigned number)
+{
+    uint64_t deadline_ms = now_ms() + CHANGE_TIMEOUT_MS;
+    struct rundir_state state;
+
+    for (;;) {
+        int rc = ask_state(verb, dir, &state) == 0 ? done(&state, before, number) : -1;
+        if (rc == 1)
+            return 0;
+        if (rc < 0 || now_ms() > deadline_ms) {
+            fprintf(stderr, "starling %s: %s; see starling ps and the messages of `starling up`\n", verb,
+                    rc < 0 ? "a node does not come up" : "it is not done yet");
+            return 1;
+        }
+        sleep_ms(50);
+    }
+}
+
+static bool in_state(const struct rundir_node *node, const char *name)
+{
+    return strcmp(node->state, name) == 0;
+}
+
+static int restarted(const struct rundir_state *now, const struct rundir_state *before, unsigned index)
+{
+    const struct rundir_node *node = &now->nodes[index];
+
+    if (index >= now->nodes_n || in_state(node, "errored"))
+        return -1;
+    return node->restarts != before->nodes[index].restarts && in_state(node, "ready");
+}
+
+static int run_restart(int argc, char **argv)
+{
+    struct options o;
+    struct rundir dir;
+    struct rundir_state before;
+    pid_t supervisor;
+    unsigned index;
+    char request[CONTROL_REQUEST_BYTES];
+    int rc = find_supervisor(argc, argv, " --run-dir ", 1, &o, &dir, &supervisor);
+
+    if (rc != 0)
+        return rc;
+    if (o.arguments_n != 1 || !parse_number(o.arguments[0], RUNDIR_NODES_MAX - 1, &index))
+        return usage("restart", "takes the index of a node, from 0 to 98", "");
+    if (supervisor <= 0)
+        return not_running("restart", &dir);
+    if (ask_state("restart", &dir, &before) != 0)
+        return 1;
+    snprintf(request, sizeof request, "restart %u", index);
+    rc = order("restart", &dir, request);
+    return rc == 0 ? wait_until("restart", &dir, restarted, &before, index) : rc;
+}
+
+static int scaled(const struct rundir_state *now, const struct rundir_state *before, unsigned wanted)
+{
+    bool all_ready = now->nodes_n == wanted;
+
+    for (uint32_t i = before->nodes_n; i < now->nodes_n; i++) {
+        if (in_state(&now->nodes[i], "errored"))
+            return -1;
+        all_ready = all_ready && in_state(&now->nodes[i], "ready");
+    }
+    return all_ready;
+}
+
+static int run_scale(int argc, char **argv)
+{
+    struct options o;
+    struct rundir dir;
+    struct rundir_state before;
+    pid_t supervisor;
+    unsigned wanted;
+    char request[CONTROL_REQUEST_BYTES];
+    int rc = find_supervisor(argc, argv, " --run-dir ", 1, &o, &dir, &supervisor);
+
+    if (rc != 0)
+        return rc;
+    if (o.arguments_n != 1 || !parse_number(o.arguments[0], RUNDIR_NODES_MAX, &wanted) || wanted == 0)
+        return usage("scale", "takes the number of nodes, from 1 to 99", "");
+    if (supervisor <= 0)
+        return not_running("scale", &dir);
+    if (ask_state("scale", &dir, &before) != 0)
+        return 1;
+    snprintf(request, sizeof request, "scale %u", wanted);
+    rc = order("scale", &dir, request);
+    return rc == 0 ? wait_until("scale", &dir, scaled, &before, wanted) : rc;
+}
+
+static void signal_all(const struct rundir *dir, int signal)
+{
+    pid_t pids[RUNDIR_NODES_MAX];
+
+    for (unsigned n = rundir_orphans(dir, pids); n > 0; n--)
+        kill(pids[n - 1], signal);
+}
+
+/* Nodes whose supervisor was killed. */
+static int stop_orphans(struct rundir *dir)
+{
+    static const int signals[] = {SIGTERM, SIGKILL};
+    pid_t pids[RUNDIR_NODES_MAX];
+
+    if (rundir_orphans(dir, pids) == 0)
+        return not_running("stop", dir);
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        uint64_t deadline_ms = now_ms() + KILL_AFTER_MS;
+        signal_all(dir, signals[i]);
+        while (now_ms() < deadline_ms) {
+            if (rundir_orphans(dir, pids) == 0) {
+                rundir_clean(dir);
+                return 0;
+            }
+            sleep_ms(20);
+        }
+    }
+    fprintf(stderr, "starling stop: pid %d is still there\n", (int)pids[0]);
+    return 1;
+}
+
+static int run_stop(int argc, char **argv)
+{
+    char text[RUNDIR_TEXT_BYTES];
+    struct options o;
+    struct rundir dir;
+    uint64_t deadline_ms = now_ms() + STOP_TIMEOUT_MS;
+    pid_t pid;
+    int rc = find_supervisor(argc, argv, " --run-dir ", 0, &o, &dir, &pid);
+
+    if (rc != 0)
+        return rc;
     if (pid <= 0)
-        return not_running("stop", &dir);
-    if (kill(pid, SIGTERM) != 0) {
+        return stop_orphans(&dir);
+    if (control_ask(&dir, "stop", text) != 0 && kill(pid, SIGTERM) != 0) {
         fprintf(stderr, "starling stop: cannot end pid %d: %s\n", (int)pid, strerror(errno));
         return 1;
     }
     while (rundir_holder(&dir) == pid) {
-        if (now_ms(CLOCK_MONOTONIC) > deadline_ms) {
+        if (now_ms() > deadline_ms) {
             fprintf(stderr, "starling stop: pid %d is still there after %d s\n", (int)pid,
                     STOP_TIMEOUT_MS / 1000);
             return 1;
@@ -152,173 +349,21 @@ static int run_stop(int argc, char **argv)
     return 0;
 }
 
-/* ps */
-
-/* What a node is asked twice, to tell rates. A value that cannot be had is -1. */
-struct sample {
-    uint64_t at_ms;
-    double cpu_s, emits, sessions, rss_bytes;
-};
-
-/* The sum of all samples of one metric. */
-static double metric_sum(const char *text, const char *name)
-{
-    size_t n = strlen(name);
-    double sum = -1;
-
-    for (const char *line = text; line && *line; line = strchr(line, '\n')) {
-        const char *end;
-        line += *line == '\n';
-        if (strncmp(line, name, n) != 0 || (line[n] != ' ' && line[n] != '{'))
-            continue;
-        end = line + strcspn(line, "\n");
-        while (end > line && end[-1] != ' ')
-            end--;
-        sum = (sum < 0 ? 0 : sum) + strtod(end, NULL);
-    }
-    return sum;
-}
-
-/* CPU time and memory from /proc: they are there when the node does not answer. */
-static void sample_process(pid_t pid, struct sample *sample)
-{
-    char path[64], text[1024];
-    unsigned long user = 0, system = 0;
-    long pages = 0;
-    const char *rest;
-    size_t n;
-    FILE *file;
-
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    file = fopen(path, "re");
-    if (!file)
-        return;
-    n = fread(text, 1, sizeof text - 1, file);
-    text[n] = '\0';
-    fclose(file);
-    rest = strrchr(text, ')'); /* the name before it may hold anything */
-    if (rest &&
-        sscanf(rest,
-               ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d %*d %*u %*u %ld",
-               &user, &system, &pages) == 3) {
-        sample->cpu_s = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-        sample->rss_bytes = (double)pages * (double)sysconf(_SC_PAGESIZE);
-    }
-}
-
-static struct sample take_sample(const char *address, uint32_t port, pid_t pid)
-{
-    struct sample sample = {now_ms(CLOCK_MONOTONIC), -1, -1, -1, -1};
-    struct fetch answer;
-
-    sample_process(pid, &sample);
-    if (fetch(address, (uint16_t)port, "/metrics", NULL, TIMEOUT_MS, &answer) == 0) {
-        if (answer.status == 200) {
-            sample.emits = metric_sum(answer.body, "starling_emits_total");
-            sample.sessions = metric_sum(answer.body, "starling_sessions");
-        }
-        free(answer.body);
-    }
-    return sample;
-}
-
-/* Every field of a node as text, "null" where there is nothing to tell. */
-enum { FIELD_COUNT = 11, FIELD_SIZE = 32 };
-static const struct {
-    const char *key, *title;
-    int width;
-} fields[FIELD_COUNT] = {{"index", "NODE", 4},
-                         {"pid", "PID", 9},
-                         {"core", "CORE", 6},
-                         {"port", "PORT", 7},
-                         {"state", "STATE", 10},
-                         {"uptime_s", "UPTIME_S", 10},
-                         {"restarts", "RESTARTS", 10},
-                         {"cpu_pct", "CPU_PCT", 9},
-                         {"rss_bytes", "RSS_BYTES", 12},
-                         {"sessions", "SESSIONS", 10},
-                         {"emits_per_s", "EMITS_PER_S", 13}};
-
-static void put_field(char out[FIELD_SIZE], bool known, int decimals, double value)
-{
-    if (known)
-        snprintf(out, FIELD_SIZE, "%.*f", decimals, value);
-    else
-        snprintf(out, FIELD_SIZE, "null");
-}
-
-/* What the supervisor has written down, and what can be measured now. */
-static void describe_node(const struct rundir_state *state, char field[FIELD_COUNT][FIELD_SIZE])
-{
-    const struct rundir_node *node = &state->node;
-    struct sample first = {0, -1, -1, -1, -1}, second = first;
-    double seconds = 1;
-    bool lives = node->pid > 0;
-
-    if (lives) {
-        first = take_sample(state->bind, node->port, node->pid);
-        sleep_ms(SAMPLE_MS);
-        second = take_sample(state->bind, node->port, node->pid);
-        seconds = (double)(second.at_ms - first.at_ms) / 1000;
-    }
-    put_field(field[0], true, 0, 0);
-    put_field(field[1], lives, 0, node->pid);
-    put_field(field[2], node->core >= 0, 0, node->core);
-    put_field(field[3], true, 0, node->port);
-    snprintf(field[4], FIELD_SIZE, "%s", node->state);
-    put_field(field[5], lives, 0, (double)((now_ms(CLOCK_BOOTTIME) - node->started_ms) / 1000));
-    put_field(field[6], true, 0, node->restarts);
-    put_field(field[7], first.cpu_s >= 0 && second.cpu_s >= 0, 1,
-              100 * (second.cpu_s - first.cpu_s) / seconds);
-    put_field(field[8], second.rss_bytes >= 0, 0, second.rss_bytes);
-    put_field(field[9], second.sessions >= 0, 0, second.sessions);
-    put_field(field[10], first.emits >= 0 && second.emits >= first.emits, 1,
-              (second.emits - first.emits) / seconds);
-}
-
-static void print_json(pid_t supervisor, char field[FIELD_COUNT][FIELD_SIZE])
-{
-    /* There is no Redis in this version. */
-    printf("{\"supervisor\":{\"pid\":%d},\"redis\":null,\"nodes\":[{", (int)supervisor);
-    for (size_t i = 0; i < FIELD_COUNT; i++) {
-        const char *quote = strcmp(fields[i].key, "state") == 0 ? "\"" : "";
-        printf("%s\"%s\":%s%s%s", i > 0 ? "," : "", fields[i].key, quote, field[i], quote);
-    }
-    printf("}]}\n");
-}
-
-static void print_table(char field[FIELD_COUNT][FIELD_SIZE])
-{
-    for (size_t i = 0; i < FIELD_COUNT; i++)
-        printf("%*s", fields[i].width, fields[i].title);
-    putchar('\n');
-    for (size_t i = 0; i < FIELD_COUNT; i++)
-        printf("%*s", fields[i].width, strcmp(field[i], "null") == 0 ? "-" : field[i]);
-    putchar('\n');
-}
-
 static int run_ps(int argc, char **argv)
 {
-    char field[FIELD_COUNT][FIELD_SIZE];
     struct options o;
     struct rundir dir;
     struct rundir_state state;
     pid_t supervisor;
-    int rc = parse_options(argc, argv, " --run-dir --json ", &o);
+    int rc = find_supervisor(argc, argv, " --run-dir --json ", 0, &o, &dir, &supervisor);
 
     if (rc != 0)
         return rc;
-    if (o.arguments_n > 0)
-        return usage("ps", "unexpected argument ", o.arguments[0]);
-    rundir_init(&dir, o.run_dir);
-    supervisor = rundir_holder(&dir);
-    if (supervisor <= 0 || rundir_load(&dir, &state) != 0)
+    if (supervisor <= 0)
         return not_running("ps", &dir);
-    describe_node(&state, field);
-    if (o.json)
-        print_json(supervisor, field);
-    else
-        print_table(field);
+    if (ask_state("ps", &dir, &state) != 0)
+        return 1;
+    ps_print(&state, supervisor, o.json);
     return 0;
 }
 
@@ -464,8 +509,8 @@ static int run_config(int argc, char **argv)
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv); /* argv[0] is the verb */
-} verbs[] = {
-    {"up", supervisor_run}, {"ps", run_ps}, {"stop", run_stop}, {"emit", run_emit}, {"config", run_config}};
+} verbs[] = {{"up", supervisor_run}, {"ps", run_ps},     {"restart", run_restart}, {"scale", run_scale},
+             {"stop", run_stop},     {"emit", run_emit}, {"config", run_config}};
 
 int main(int argc, char **argv)
 {

@@ -1,349 +1,445 @@
-/* One thread around poll(): signals, the pipe on which a node says that it is ready, and one deadline. What
- * happens to a process is the table below: state and event give an action and the next state. */
+/* One thread around poll(): signals, the socket of the other verbs, the pipes on which nodes say that they are
+ * ready, and the next deadline. What happens to a node is process.c's table. */
 #include "supervisor.h"
 #include "config.h"
+#include "control.h"
+#include "process.h"
 #include "rundir.h"
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
-    BACKOFF_FIRST_MS = 100,
-    BACKOFF_LAST_MS = 5000,
-    STEADY_MS = 10000,    /* who lived that long starts again without the growing delay */
-    EARLY_MS = 1000,      /* who died sooner may never come up */
-    EARLY_DEATHS_MAX = 5, /* in a row */
-    KILL_AFTER_MS = 1600,
-    READY_FD = 3, /* in the node */
     EXIT_USAGE = 2,
-    NODE_ARGUMENTS_MAX = 64,
+    NODES_MAX = RUNDIR_NODES_MAX,
+    MESH_PORTS = 200,        /* from the public port to those of the mesh */
+    MESH_ROUTER_PORTS = 100, /* from there to a node's second one */
+    OWN_ARGUMENTS = 16,      /* at most, beside the shared ones */
+    RUN_DIR_MAX_CHARS = 82,  /* --mesh takes 90, and it is a Unix socket's name */
 };
-
-enum state { STARTING, READY, WAITING, STOPPING, STOPPED, STATE_COUNT };
-enum event { SAID_READY, DIED, DEADLINE, STOP, EVENT_COUNT };
-
-static const char *const state_names[] = {"starting", "ready", "waiting", "stopping", "stopped"};
 
 struct supervisor {
+    struct process_owner owner; /* first: callbacks get back to us from it */
     struct config config;
     struct rundir dir;
+    struct control control;
     char program[PATH_MAX]; /* starling-node */
-    char **shared;          /* arguments that the node takes over from us */
-    sigset_t old_mask;
-    int signal_fd, exit_code;
+    char **shared;          /* arguments that nodes take over from us */
+    int signal_fd;
     bool announced; /* the line that all nodes are ready has been printed */
-
-    /* The one node of this version. */
-    enum state state;
-    pid_t pid; /* 0: no process */
-    int core;  /* -1: any */
-    int ready_fd, wait_status;
-    uint64_t started_ms, deadline_ms; /* deadline 0: none */
-    unsigned restarts, early_deaths, backoff_ms;
+    bool has_mesh;
+    int cores[CPU_SETSIZE];
+    unsigned cores_n;
+    unsigned nodes_n;
+    struct process nodes[NODES_MAX];
 };
 
-static uint64_t now_ms(void)
+/* What the nodes are told */
+
+static bool is_leaving(const struct process *p)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return p->state == PROCESS_STOPPING || p->state == PROCESS_STOPPED;
 }
 
-static void save(const struct supervisor *s)
+__attribute__((format(printf, 3, 4))) static bool add(char **argv, size_t *n, const char *format, ...)
 {
-    struct rundir_state state = {.port = s->config.port,
-                                 .node = {.pid = s->pid,
-                                          .core = s->core,
-                                          .port = s->config.port + 1,
-                                          .restarts = s->restarts,
-                                          .started_ms = s->started_ms}};
+    va_list args;
+    int rc;
 
-    snprintf(state.bind, sizeof state.bind, "%s", s->config.bind);
-    snprintf(state.node.state, sizeof state.node.state, "%s", state_names[s->state]);
+    va_start(args, format);
+    rc = vasprintf(&argv[*n], format, args);
+    va_end(args);
+    if (rc < 0)
+        argv[*n] = NULL;
+    *n += rc >= 0;
+    return rc >= 0;
+}
+
+static bool add_siblings(const struct supervisor *s, char **argv, size_t *n, unsigned index)
+{
+    char *list = NULL;
+    size_t size;
+    FILE *to = open_memstream(&list, &size);
+    unsigned count = 0;
+    bool good;
+
+    if (!to)
+        return false;
+    for (unsigned i = 0; i < s->nodes_n; i++) {
+        if (i != index && !is_leaving(&s->nodes[i]))
+            fprintf(to, "%s%s/mesh-%u", count++ > 0 ? "," : "", s->dir.path, i);
+    }
+    good = fclose(to) == 0 && (count == 0 || add(argv, n, "--siblings=%s", list));
+    free(list);
+    return good;
+}
+
+static char **arguments(struct process_owner *owner, const struct process *p)
+{
+    struct supervisor *s = (struct supervisor *)(void *)owner;
+    char **argv = calloc(CONFIG_OPTION_COUNT + OWN_ARGUMENTS, sizeof *argv);
+    size_t n = 0;
+    bool good = argv && add(argv, &n, "%s", s->program) && add(argv, &n, "--port=%" PRIu32, s->config.port) &&
+                add(argv, &n, "--node-port=%" PRIu32, s->config.port + 1 + p->index) &&
+                add(argv, &n, "--core=%d", p->core) && add(argv, &n, "--ready-fd=3") &&
+                add(argv, &n, "--name=%.60s-%u", s->config.name, p->index);
+
+    for (char **shared = s->shared; good && *shared; shared++)
+        good = add(argv, &n, "%s", *shared);
+    if (good && s->has_mesh)
+        good =
+            add(argv, &n, "--mesh=%s/mesh-%u", s->dir.path, p->index) && add_siblings(s, argv, &n, p->index);
+    if (good && s->config.peers[0])
+        good = add(argv, &n, "--mesh-port=%" PRIu32, s->config.port + MESH_PORTS + p->index);
+    if (good)
+        return argv;
+    while (argv && n > 0)
+        free(argv[--n]);
+    free(argv);
+    return NULL;
+}
+
+/* What they tell us */
+
+static void describe(const struct supervisor *s, struct rundir_state *state)
+{
+    *state = (struct rundir_state){.port = s->config.port, .nodes_n = s->nodes_n};
+    snprintf(state->bind, sizeof state->bind, "%s", s->config.bind);
+    for (unsigned i = 0; i < s->nodes_n; i++) {
+        const struct process *p = &s->nodes[i];
+        struct rundir_node *node = &state->nodes[i];
+        *node = (struct rundir_node){.pid = p->pid,
+                                     .core = p->core,
+                                     .port = s->config.port + 1 + i,
+                                     .restarts = p->restarts,
+                                     .started_ms = p->started_ms};
+        snprintf(node->state, sizeof node->state, "%s", process_state_name(p->state));
+    }
+}
+
+static void save(struct process_owner *owner)
+{
+    struct supervisor *s = (struct supervisor *)(void *)owner;
+    struct rundir_state state;
+
+    describe(s, &state);
     if (rundir_save(&s->dir, &state) != 0)
         fprintf(stderr, "starling up: cannot write the state to %s: %s\n", s->dir.path, strerror(errno));
 }
 
-static int find_program(struct supervisor *s)
+static unsigned count(const struct supervisor *s, enum process_state state)
 {
-    ssize_t n = readlink("/proc/self/exe", s->program, sizeof s->program - sizeof "/starling-node");
-    char *slash;
+    unsigned n = 0;
 
-    s->program[n > 0 ? n : 0] = '\0';
-    slash = strrchr(s->program, '/');
-    if (slash)
-        strcpy(slash, "/starling-node");
-    if (!slash || access(s->program, X_OK) != 0) {
-        fprintf(stderr, "starling up: cannot run %s: %s\n", s->program, strerror(errno));
-        return 1;
+    for (unsigned i = 0; i < s->nodes_n; i++)
+        n += s->nodes[i].state == state;
+    return n;
+}
+
+static void announce(struct process_owner *owner, const struct process *p)
+{
+    struct supervisor *s = (struct supervisor *)(void *)owner;
+    char core[16] = "any";
+
+    if (p->core >= 0)
+        snprintf(core, sizeof core, "%d", p->core);
+    printf("node %u: ready http://%s:%" PRIu32 " pid %d core %s\n", p->index, s->config.bind,
+           s->config.port + 1 + p->index, (int)p->pid, core);
+    if (!s->announced && count(s, PROCESS_READY) == s->nodes_n) {
+        printf("ready: http://%s:%" PRIu32 "\n", s->config.bind, s->config.port);
+        s->announced = true;
     }
-    return 0;
+    fflush(stdout);
+}
+
+/* Ports */
+
+static uint32_t highest_port(const struct supervisor *s, unsigned nodes_n)
+{
+    uint32_t first = s->config.peers[0] ? MESH_PORTS + MESH_ROUTER_PORTS : 1;
+    return s->config.port + first + nodes_n - 1;
 }
 
 /* Nodes share their port by SO_REUSEPORT, so a second bus would not fail by itself but take half of the
- * clients: a socket without it finds out. */
-static int check_port(const struct supervisor *s, uint32_t port)
+ * clients: a socket without it finds out. 0 or errno. */
+static int try_port(const struct supervisor *s, uint32_t port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1, rc = 0;
 
     inet_pton(AF_INET, s->config.bind, &address.sin_addr);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
-        bind(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        bool taken = errno == EADDRINUSE;
-        fprintf(stderr, "starling up: port %" PRIu32 " %s on %s%s%s\n", port,
-                taken ? "is taken by another program" : "cannot be used", s->config.bind, taken ? "" : ": ",
-                taken ? "; --port takes another one" : strerror(errno));
-        rc = 1;
-    }
+        bind(fd, (struct sockaddr *)&address, sizeof address) != 0)
+        rc = errno;
     if (fd >= 0)
         close(fd);
     return rc;
 }
 
-static int first_core(void)
+/* The first of these ports that cannot be had: true, and a sentence about it. */
+static bool find_bad_port(const struct supervisor *s, const uint32_t *ports, size_t n, char *out, size_t size)
 {
-    cpu_set_t allowed;
-
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
-        return -1;
-    for (size_t core = 0; core < CPU_SETSIZE; core++) {
-        if (CPU_ISSET(core, &allowed))
-            return (int)core;
+    for (size_t i = 0; i < n; i++) {
+        int rc = try_port(s, ports[i]);
+        if (rc == EADDRINUSE)
+            snprintf(out, size, "port %" PRIu32 " is taken by another program on %s", ports[i],
+                     s->config.bind);
+        else if (rc != 0)
+            snprintf(out, size, "port %" PRIu32 " cannot be used on %s: %s", ports[i], s->config.bind,
+                     strerror(rc));
+        if (rc != 0)
+            return true;
     }
-    return -1;
+    return false;
 }
 
-/* In the child, and nothing may be left behind: when the supervisor is gone the node ends too. */
-__attribute__((noreturn)) static void run_node(const struct supervisor *s, char **argv, int ready_fd,
-                                               pid_t parent)
+static bool find_bad_node_port(const struct supervisor *s, unsigned index, char *out, size_t size)
 {
-    /* Of the terminal's Ctrl-C it hears from us alone: a second signal would cut its farewell to the clients.
-     */
-    setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent)
-        _exit(1);
-    if (ready_fd == READY_FD)
-        fcntl(READY_FD, F_SETFD, 0);
+    uint32_t port = s->config.port + index;
+    uint32_t ports[] = {port + 1, port + MESH_PORTS, port + MESH_PORTS + MESH_ROUTER_PORTS};
+
+    return find_bad_port(s, ports, s->config.peers[0] ? 3 : 1, out, size);
+}
+
+static int check_ports(const struct supervisor *s)
+{
+    char problem[256];
+    bool bad = find_bad_port(s, &s->config.port, 1, problem, sizeof problem);
+
+    for (unsigned i = 0; i < s->config.nodes && !bad; i++)
+        bad = find_bad_node_port(s, i, problem, sizeof problem);
+    if (bad)
+        fprintf(stderr, "starling up: %s; --port takes another one\n", problem);
+    return bad;
+}
+
+/* What the other verbs ask for: NULL, or why it is not done (in problem, or lasting). */
+
+static const char *stop_all(struct supervisor *s)
+{
+    for (unsigned i = 0; i < s->nodes_n; i++)
+        process_handle(&s->nodes[i], PROCESS_STOP);
+    return NULL;
+}
+
+static const char *restart(struct supervisor *s, unsigned index, char *problem, size_t size)
+{
+    if (index >= s->nodes_n) {
+        snprintf(problem, size, "there is no node %u: the last one is %u", index, s->nodes_n - 1);
+        return problem;
+    }
+    if (is_leaving(&s->nodes[index]))
+        return "the node is being stopped";
+    process_handle(&s->nodes[index], PROCESS_RESTART);
+    return NULL;
+}
+
+static void add_node(struct supervisor *s)
+{
+    unsigned index = s->nodes_n++;
+    int core = s->cores_n > 0 ? s->cores[index % s->cores_n] : -1;
+
+    process_start(&s->nodes[index], &s->owner, index, core);
+}
+
+/* Nodes that are there already hear of a new one from itself. */
+static const char *scale(struct supervisor *s, unsigned wanted, char *problem, size_t size)
+{
+    if (wanted < 1 || wanted > NODES_MAX)
+        return "the number of nodes is from 1 to 99";
+    if (count(s, PROCESS_STOPPING) + count(s, PROCESS_STOPPED) > 0)
+        return "a node is still being stopped";
+    if (wanted > s->nodes_n && !s->has_mesh)
+        return "the bus was started with one node, which works alone; `up -n 2` or more can grow";
+    if (highest_port(s, wanted) > UINT16_MAX)
+        return "there are not enough ports above that of the bus";
+    for (unsigned i = s->nodes_n; i < wanted; i++) {
+        if (find_bad_node_port(s, i, problem, size))
+            return problem;
+    }
+    for (unsigned i = s->nodes_n; i > wanted; i--)
+        process_handle(&s->nodes[i - 1], PROCESS_STOP);
+    while (s->nodes_n < wanted)
+        add_node(s);
+    return NULL;
+}
+
+static void answer_state(struct supervisor *s)
+{
+    struct rundir_state state;
+    char text[RUNDIR_TEXT_BYTES];
+
+    describe(s, &state);
+    control_answer(&s->control, text, rundir_format(&state, text));
+}
+
+/* Sentences of ours: nothing in them needs an escape. */
+static void answer(struct supervisor *s, const char *error)
+{
+    char line[512];
+    int n = error ? snprintf(line, sizeof line, "{\"ok\":false,\"error\":\"%s\"}\n", error)
+                  : snprintf(line, sizeof line, "{\"ok\":true}\n");
+
+    control_answer(&s->control, line, (size_t)n);
+}
+
+static void on_request(struct supervisor *s, const char *request)
+{
+    char problem[256], rest;
+    unsigned number;
+
+    if (strcmp(request, "ps") == 0)
+        answer_state(s);
+    else if (strcmp(request, "stop") == 0)
+        answer(s, stop_all(s));
+    else if (sscanf(request, "restart %3u%c", &number, &rest) == 1)
+        answer(s, restart(s, number, problem, sizeof problem));
+    else if (sscanf(request, "scale %3u%c", &number, &rest) == 1)
+        answer(s, scale(s, number, problem, sizeof problem));
     else
-        dup2(ready_fd, READY_FD);
-    /* Our standard output is for the lines that we promise. */
-    dup2(STDERR_FILENO, STDOUT_FILENO);
-    sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
-    execv(s->program, argv);
-    dprintf(STDERR_FILENO, "starling up: cannot run %s: %s\n", s->program, strerror(errno));
-    _exit(1);
+        answer(s, "this is no command of this version");
 }
 
-static int spawn(struct supervisor *s)
-{
-    char port[24], node_port[24], core[24], *argv[NODE_ARGUMENTS_MAX];
-    int n = 0, ready[2];
-    pid_t parent = getpid();
-
-    argv[n++] = s->program;
-    for (char **shared = s->shared; *shared && n < NODE_ARGUMENTS_MAX - 6; shared++)
-        argv[n++] = *shared;
-    snprintf(port, sizeof port, "--port=%" PRIu32, s->config.port);
-    snprintf(node_port, sizeof node_port, "--node-port=%" PRIu32, s->config.port + 1);
-    snprintf(core, sizeof core, "--core=%d", s->core);
-    argv[n++] = port;
-    argv[n++] = node_port;
-    argv[n++] = core;
-    argv[n++] = (char[]){"--ready-fd=3"};
-    argv[n] = NULL;
-    if (pipe2(ready, O_CLOEXEC) != 0)
-        return -1;
-    s->pid = fork();
-    if (s->pid == 0)
-        run_node(s, argv, ready[1], parent);
-    close(ready[1]);
-    if (s->pid < 0) {
-        s->pid = 0;
-        close(ready[0]);
-        return -1;
-    }
-    s->ready_fd = ready[0];
-    return 0;
-}
-
-/* Actions: what an event does, and the state afterwards. */
-
-static enum state wait_to_start(struct supervisor *s)
-{
-    s->deadline_ms = now_ms() + s->backoff_ms;
-    s->backoff_ms = s->backoff_ms * 2 < BACKOFF_LAST_MS ? s->backoff_ms * 2 : BACKOFF_LAST_MS;
-    return WAITING;
-}
-
-static enum state start(struct supervisor *s)
-{
-    s->started_ms = now_ms();
-    s->deadline_ms = 0;
-    if (spawn(s) == 0)
-        return STARTING;
-    fprintf(stderr, "node 0: cannot be started: %s\n", strerror(errno));
-    return wait_to_start(s);
-}
-
-static enum state start_again(struct supervisor *s)
-{
-    s->restarts++;
-    return start(s);
-}
-
-static enum state announce(struct supervisor *s)
-{
-    char core[16] = "any";
-
-    if (s->core >= 0)
-        snprintf(core, sizeof core, "%d", s->core);
-    printf("node 0: ready http://%s:%" PRIu32 " pid %d core %s\n", s->config.bind, s->config.port + 1,
-           (int)s->pid, core);
-    if (!s->announced)
-        printf("ready: http://%s:%" PRIu32 "\n", s->config.bind, s->config.port);
-    s->announced = true;
-    fflush(stdout);
-    return READY;
-}
-
-static enum state give_up(struct supervisor *s, int exit_code, const char *why)
-{
-    fprintf(stderr, "starling up: node 0 %s; giving up\n", why);
-    s->exit_code = exit_code;
-    return STOPPED;
-}
-
-static enum state died(struct supervisor *s)
-{
-    uint64_t lived_ms = now_ms() - s->started_ms;
-    bool by_signal = WIFSIGNALED(s->wait_status);
-    int code = by_signal ? WTERMSIG(s->wait_status) : WEXITSTATUS(s->wait_status);
-
-    fprintf(stderr, "node 0: pid %d ended with %s %d\n", (int)s->pid, by_signal ? "signal" : "exit code",
-            code);
-    s->pid = 0;
-    if (!by_signal && code == EXIT_USAGE)
-        return give_up(s, EXIT_USAGE, "does not take its options");
-    s->early_deaths = lived_ms < EARLY_MS ? s->early_deaths + 1 : 0;
-    if (s->early_deaths >= EARLY_DEATHS_MAX)
-        return give_up(s, 1, "died five times in a row within its first second");
-    if (lived_ms >= STEADY_MS)
-        s->backoff_ms = BACKOFF_FIRST_MS;
-    return wait_to_start(s);
-}
-
-static enum state stop(struct supervisor *s)
-{
-    kill(s->pid, SIGTERM);
-    s->deadline_ms = now_ms() + KILL_AFTER_MS;
-    return STOPPING;
-}
-
-static enum state stop_now(struct supervisor *s)
-{
-    kill(s->pid, SIGKILL);
-    s->deadline_ms = 0;
-    return STOPPING;
-}
-
-static enum state stopped(struct supervisor *s)
-{
-    s->pid = 0;
-    s->deadline_ms = 0;
-    return STOPPED;
-}
-
-static enum state (*const table[STATE_COUNT][EVENT_COUNT])(struct supervisor *) = {
-    [STARTING] = {[SAID_READY] = announce, [DIED] = died, [STOP] = stop},
-    [READY] = {[DIED] = died, [STOP] = stop},
-    [WAITING] = {[DEADLINE] = start_again, [STOP] = stopped},
-    /* A second signal is impatience. */
-    [STOPPING] = {[DIED] = stopped, [DEADLINE] = stop_now, [STOP] = stop_now},
-};
-
-static void handle(struct supervisor *s, enum event event)
-{
-    if (!table[s->state][event])
-        return;
-    s->state = table[s->state][event](s);
-    save(s);
-}
-
-static void close_ready_fd(struct supervisor *s)
-{
-    if (s->ready_fd >= 0)
-        close(s->ready_fd);
-    s->ready_fd = -1;
-}
-
-static void on_ready_fd(struct supervisor *s)
-{
-    char byte = 0;
-    ssize_t n = read(s->ready_fd, &byte, 1);
-
-    close_ready_fd(s);
-    if (n == 1 && byte == '\n')
-        handle(s, SAID_READY);
-}
+/* The loop */
 
 static void on_signal(struct supervisor *s)
 {
     struct signalfd_siginfo info;
-    int status = 0;
 
     if (read(s->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
         return;
     if (info.ssi_signo != SIGCHLD) {
-        handle(s, STOP);
+        stop_all(s);
         return;
     }
-    while (s->pid > 0 && waitpid(s->pid, &status, WNOHANG) == s->pid) {
-        /* What it said last comes before its end. */
-        if (s->ready_fd >= 0)
-            on_ready_fd(s);
-        s->wait_status = status;
-        handle(s, DIED);
+    for (unsigned i = 0; i < s->nodes_n; i++)
+        process_on_child(&s->nodes[i]);
+}
+
+static int time_to_wait(const struct supervisor *s)
+{
+    uint64_t next = s->control.deadline_ms, now = process_now_ms();
+
+    for (unsigned i = 0; i < s->nodes_n; i++) {
+        uint64_t deadline = s->nodes[i].deadline_ms;
+        if (deadline != 0 && (next == 0 || deadline < next))
+            next = deadline;
     }
+    return next == 0 ? -1 : next > now ? (int)(next - now) : 0;
+}
+
+static void on_time(struct supervisor *s)
+{
+    control_expire(&s->control, process_now_ms());
+    for (unsigned i = 0; i < s->nodes_n; i++)
+        process_on_time(&s->nodes[i]);
+    /* Indices have no gaps: a node that has stopped stays listed until those after it have. */
+    for (; s->nodes_n > 0 && s->nodes[s->nodes_n - 1].state == PROCESS_STOPPED; save(&s->owner))
+        s->nodes_n--;
+}
+
+static int turn(struct supervisor *s)
+{
+    struct pollfd wait[2 + NODES_MAX] = {{.fd = s->signal_fd, .events = POLLIN},
+                                         {.fd = control_fd(&s->control), .events = POLLIN}};
+    unsigned nodes_n = s->nodes_n;
+    const char *request;
+    int n;
+
+    for (unsigned i = 0; i < nodes_n; i++)
+        wait[2 + i] = (struct pollfd){.fd = s->nodes[i].ready_fd, .events = POLLIN};
+    n = poll(wait, 2 + nodes_n, time_to_wait(s));
+    if (n < 0 && errno != EINTR) {
+        fprintf(stderr, "starling up: poll: %s\n", strerror(errno));
+        return -1;
+    }
+    for (unsigned i = 0; n > 0 && i < nodes_n; i++) {
+        if (wait[2 + i].revents)
+            process_on_ready_fd(&s->nodes[i]);
+    }
+    if (n > 0 && wait[0].revents)
+        on_signal(s);
+    if (n > 0 && wait[1].revents && (request = control_read(&s->control, process_now_ms())))
+        on_request(s, request);
+    on_time(s);
+    return 0;
 }
 
 static int loop(struct supervisor *s)
 {
-    s->state = start(s);
-    save(s);
-    while (s->state != STOPPED) {
-        struct pollfd wait[2] = {{.fd = s->signal_fd, .events = POLLIN},
-                                 {.fd = s->ready_fd, .events = POLLIN}};
-        uint64_t now = now_ms();
-        int timeout = s->deadline_ms == 0 ? -1 : s->deadline_ms > now ? (int)(s->deadline_ms - now) : 0;
-        int n = poll(wait, 2, timeout);
+    int exit_code = 0;
 
-        if (n < 0 && errno != EINTR) {
-            fprintf(stderr, "starling up: poll: %s\n", strerror(errno));
-            kill(s->pid, SIGKILL);
+    while (s->nodes_n < s->config.nodes)
+        add_node(s);
+    while (s->nodes_n > 0 && count(s, PROCESS_ERRORED) < s->nodes_n) {
+        if (turn(s) != 0) {
+            for (unsigned i = 0; i < s->nodes_n; i++)
+                process_kill(&s->nodes[i]);
             return 1;
         }
-        if (n > 0 && wait[1].revents)
-            on_ready_fd(s);
-        if (n > 0 && wait[0].revents)
-            on_signal(s);
-        if (s->deadline_ms != 0 && now_ms() >= s->deadline_ms)
-            handle(s, DEADLINE);
     }
-    return s->exit_code;
+    for (unsigned i = 0; i < s->nodes_n; i++)
+        exit_code = s->nodes[i].exit_code > exit_code ? s->nodes[i].exit_code : exit_code;
+    return exit_code;
+}
+
+/* Start and end */
+
+static int check_config(struct supervisor *s)
+{
+    if (s->config.nodes == 0)
+        s->config.nodes = s->cores_n == 0 ? 1 : s->cores_n < NODES_MAX ? s->cores_n : NODES_MAX;
+    s->has_mesh = s->config.nodes > 1;
+    if (highest_port(s, s->config.nodes) > UINT16_MAX) {
+        fprintf(stderr,
+                "starling up: --port takes a lower number with %" PRIu32
+                " nodes, since they need ports up to %" PRIu32 "\n",
+                s->config.nodes, highest_port(s, s->config.nodes));
+        return EXIT_USAGE;
+    }
+    if (strlen(s->dir.path) > RUN_DIR_MAX_CHARS || strchr(s->dir.path, ',')) {
+        fprintf(stderr, "starling up: --run-dir takes up to %d characters without a comma, not \"%s\"\n",
+                RUN_DIR_MAX_CHARS, s->dir.path);
+        return EXIT_USAGE;
+    }
+    return 0;
+}
+
+static void find_cores(struct supervisor *s)
+{
+    cpu_set_t allowed;
+
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
+    for (size_t core = 0; core < CPU_SETSIZE; core++) {
+        if (CPU_ISSET(core, &allowed))
+            s->cores[s->cores_n++] = (int)core;
+    }
+}
+
+/* They have the ports, and nobody would look after them: a second set beside them must not be. */
+static int check_orphans(const struct supervisor *s)
+{
+    pid_t pids[NODES_MAX];
+    unsigned n = rundir_orphans(&s->dir, pids);
+
+    if (n == 0)
+        return 0;
+    fprintf(stderr,
+            "starling up: nodes of a supervisor that is gone still run with the run directory %s (pid",
+            s->dir.path);
+    for (unsigned i = 0; i < n; i++)
+        fprintf(stderr, "%s %d", i > 0 ? "," : n > 1 ? "s" : "", (int)pids[i]);
+    fprintf(stderr, "); `starling stop` ends them\n");
+    return 1;
 }
 
 static int block_signals(struct supervisor *s)
@@ -355,9 +451,38 @@ static int block_signals(struct supervisor *s)
     sigaddset(&mask, SIGINT);
     sigaddset(&mask, SIGHUP);
     sigaddset(&mask, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &mask, &s->old_mask);
+    sigprocmask(SIG_BLOCK, &mask, &s->owner.mask);
     s->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC);
     return s->signal_fd < 0;
+}
+
+static int prepare(struct supervisor *s)
+{
+    int rc;
+
+    rundir_init(&s->dir, s->config.run_dir);
+    find_cores(s);
+    rc = check_config(s);
+    if (s->config.no_pin)
+        s->cores_n = 0;
+    if (rc == 0 && !rundir_node_program(s->program)) {
+        fprintf(stderr, "starling up: cannot run %s: %s\n", s->program, strerror(errno));
+        rc = 1;
+    }
+    if (rc == 0)
+        rc = rundir_acquire(&s->dir);
+    if (rc == 0)
+        rc = check_orphans(s);
+    if (rc == 0)
+        rc = check_ports(s);
+    if (rc != 0)
+        return rc;
+    s->shared = config_node_arguments(&s->config);
+    if (!s->shared || block_signals(s) != 0 || control_listen(&s->control, &s->dir) != 0) {
+        fprintf(stderr, "starling up: %s\n", strerror(errno));
+        return 1;
+    }
+    return 0;
 }
 
 static void deinit(struct supervisor *s)
@@ -365,7 +490,7 @@ static void deinit(struct supervisor *s)
     for (char **shared = s->shared; shared && *shared; shared++)
         free(*shared);
     free(s->shared);
-    close_ready_fd(s);
+    control_close(&s->control, &s->dir);
     if (s->signal_fd >= 0)
         close(s->signal_fd);
     rundir_release(&s->dir);
@@ -374,32 +499,17 @@ static void deinit(struct supervisor *s)
 
 int supervisor_run(int argc, char **argv)
 {
-    struct supervisor s = {
-        .dir.lock_fd = -1, .signal_fd = -1, .ready_fd = -1, .core = -1, .backoff_ms = BACKOFF_FIRST_MS};
+    struct supervisor s = {.owner = {.arguments = arguments, .on_ready = announce, .on_change = save},
+                           .dir.lock_fd = -1,
+                           .control = {.listen_fd = -1, .client_fd = -1},
+                           .signal_fd = -1};
     int rc = config_parse(argc, argv, CONFIG_UP, &s.config);
 
-    if (rc != 0)
-        goto out;
-    rundir_init(&s.dir, s.config.run_dir);
-    rc = find_program(&s);
+    s.owner.program = s.program;
     if (rc == 0)
-        rc = rundir_acquire(&s.dir);
+        rc = prepare(&s);
     if (rc == 0)
-        rc = check_port(&s, s.config.port);
-    if (rc == 0)
-        rc = check_port(&s, s.config.port + 1);
-    if (rc != 0)
-        goto out;
-    if (!s.config.no_pin)
-        s.core = first_core();
-    s.shared = config_node_arguments(&s.config);
-    if (!s.shared || block_signals(&s) != 0) {
-        fprintf(stderr, "starling up: %s\n", strerror(errno));
-        rc = 1;
-        goto out;
-    }
-    rc = loop(&s);
-out:
+        rc = loop(&s);
     deinit(&s);
     return rc == CONFIG_SHOWN ? 0 : rc;
 }

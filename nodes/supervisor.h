@@ -1,5 +1,5 @@
-/* `starling up`: starts the node, watches it, and starts it again when it dies. Never on the way of a
- * message. */
+/* `starling up`: starts the nodes, watches them, and starts them again when they die. Never on the way of a
+ * message: when it is killed the nodes go on. */
 #ifndef STARLING_SUPERVISOR_H
 #define STARLING_SUPERVISOR_H
 

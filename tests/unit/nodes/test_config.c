@@ -138,8 +138,8 @@ static void test_refused_values(void **state)
     refuses(parse(CONFIG_NODE, "--cors", "https://a.example,", NULL),
             "starling-node: --cors takes \"*\" or origins such as https://example.org, not "
             "\"https://a.example,\"\n");
-    refuses(parse(CONFIG_UP, "-n", "3", NULL),
-            "starling up: --nodes takes 1 (several nodes are not in this version), not \"3\"\n");
+    refuses(parse(CONFIG_UP, "-n", "100", NULL),
+            "starling up: --nodes takes a number from 0 to 99, not \"100\"\n");
     refuses(parse(CONFIG_UP, "--detach", NULL), "starling up: --detach takes only \"no\" (it is not in this "
                                                 "version: use a service manager), not \"yes\"\n");
 }
@@ -214,7 +214,7 @@ static void test_bad_file(void **state)
     refuses_file("\nport = x\n", ":2: port takes a number from 1 to 65535, not \"x\"\n");
     refuses_file("port 1\n", ":1: expected \"key = value\", not \"port 1\"\n");
     refuses_file("prot = 1\n", ":1: unknown key \"prot\"\n");
-    refuses_file("nodes = 2\n", ":1: nodes takes 1 (several nodes are not in this version), not \"2\"\n");
+    refuses_file("nodes = 100\n", ":1: nodes takes a number from 0 to 99, not \"100\"\n");
     memset(longest, 'x', sizeof longest - 1);
     refuses_file(longest, ":1: a line takes up to 4094 bytes\n");
     refuses(parse(CONFIG_NODE, "--config", "/nonexistent", NULL),

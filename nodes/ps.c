@@ -1,0 +1,191 @@
+#include "ps.h"
+#include "fetch.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TIMEOUT_MS = 1000, SAMPLE_MS = 250 };
+
+static uint64_t now_ms(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* What a node is asked twice, to tell rates. A value that cannot be had is -1. */
+struct sample {
+    uint64_t at_ms;
+    double cpu_s, emits, sessions, rss_bytes;
+};
+
+/* The sum of all samples of one metric. */
+static double metric_sum(const char *text, const char *name)
+{
+    size_t n = strlen(name);
+    double sum = -1;
+
+    for (const char *line = text; line && *line; line = strchr(line, '\n')) {
+        const char *end;
+        line += *line == '\n';
+        if (strncmp(line, name, n) != 0 || (line[n] != ' ' && line[n] != '{'))
+            continue;
+        end = line + strcspn(line, "\n");
+        while (end > line && end[-1] != ' ')
+            end--;
+        sum = (sum < 0 ? 0 : sum) + strtod(end, NULL);
+    }
+    return sum;
+}
+
+/* CPU time and memory from /proc: they are there when the node does not answer. */
+static void sample_process(pid_t pid, struct sample *sample)
+{
+    char path[64], text[1024];
+    unsigned long user = 0, system = 0;
+    long pages = 0;
+    const char *rest;
+    size_t n;
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    file = fopen(path, "re");
+    if (!file)
+        return;
+    n = fread(text, 1, sizeof text - 1, file);
+    text[n] = '\0';
+    fclose(file);
+    rest = strrchr(text, ')'); /* the name before it may hold anything */
+    if (rest &&
+        sscanf(rest,
+               ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d %*d %*u %*u %ld",
+               &user, &system, &pages) == 3) {
+        sample->cpu_s = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+        sample->rss_bytes = (double)pages * (double)sysconf(_SC_PAGESIZE);
+    }
+}
+
+/* A node that did not answer the first time is not asked again: it would cost its time-out twice. */
+static struct sample take_sample(const char *address, const struct rundir_node *node, bool ask)
+{
+    struct sample sample = {now_ms(CLOCK_MONOTONIC), -1, -1, -1, -1};
+    struct fetch answer;
+
+    if (node->pid <= 0)
+        return sample;
+    sample_process(node->pid, &sample);
+    if (ask && strcmp(node->state, "ready") == 0 &&
+        fetch(address, (uint16_t)node->port, "/metrics", NULL, TIMEOUT_MS, &answer) == 0) {
+        if (answer.status == 200) {
+            sample.emits = metric_sum(answer.body, "starling_emits_total");
+            sample.sessions = metric_sum(answer.body, "starling_sessions");
+        }
+        free(answer.body);
+    }
+    return sample;
+}
+
+/* Every field of a node as text, "null" where there is nothing to tell. */
+enum { FIELD_COUNT = 11, FIELD_SIZE = 32 };
+static const struct {
+    const char *key, *title;
+    int width;
+} fields[FIELD_COUNT] = {{"index", "NODE", 4},
+                         {"pid", "PID", 9},
+                         {"core", "CORE", 6},
+                         {"port", "PORT", 7},
+                         {"state", "STATE", 10},
+                         {"uptime_s", "UPTIME_S", 10},
+                         {"restarts", "RESTARTS", 10},
+                         {"cpu_pct", "CPU_PCT", 9},
+                         {"rss_bytes", "RSS_BYTES", 12},
+                         {"sessions", "SESSIONS", 10},
+                         {"emits_per_s", "EMITS_PER_S", 13}};
+
+static void put_field(char out[FIELD_SIZE], bool known, int decimals, double value)
+{
+    if (known)
+        snprintf(out, FIELD_SIZE, "%.*f", decimals, value);
+    else
+        snprintf(out, FIELD_SIZE, "null");
+}
+
+struct fields {
+    char text[FIELD_COUNT][FIELD_SIZE];
+};
+
+static struct fields describe_node(unsigned index, const struct rundir_node *node, const struct sample *first,
+                                   const struct sample *second)
+{
+    struct fields f;
+    bool lives = node->pid > 0;
+    double seconds = (double)(second->at_ms - first->at_ms) / 1000;
+
+    put_field(f.text[0], true, 0, index);
+    put_field(f.text[1], lives, 0, node->pid);
+    put_field(f.text[2], node->core >= 0, 0, node->core);
+    put_field(f.text[3], true, 0, node->port);
+    snprintf(f.text[4], FIELD_SIZE, "%s", node->state);
+    put_field(f.text[5], lives, 0, (double)((now_ms(CLOCK_BOOTTIME) - node->started_ms) / 1000));
+    put_field(f.text[6], true, 0, node->restarts);
+    put_field(f.text[7], first->cpu_s >= 0 && second->cpu_s >= first->cpu_s, 1,
+              100 * (second->cpu_s - first->cpu_s) / seconds);
+    put_field(f.text[8], second->rss_bytes >= 0, 0, second->rss_bytes);
+    put_field(f.text[9], second->sessions >= 0, 0, second->sessions);
+    put_field(f.text[10], first->emits >= 0 && second->emits >= first->emits, 1,
+              (second->emits - first->emits) / seconds);
+    return f;
+}
+
+static void print_json(const struct fields *f)
+{
+    for (size_t i = 0; i < FIELD_COUNT; i++) {
+        const char *quote = strcmp(fields[i].key, "state") == 0 ? "\"" : "";
+        printf("%c\"%s\":%s%s%s", i > 0 ? ',' : '{', fields[i].key, quote, f->text[i], quote);
+    }
+    putchar('}');
+}
+
+static void print_row(const struct fields *f)
+{
+    for (size_t i = 0; i < FIELD_COUNT; i++)
+        printf("%*s", fields[i].width, strcmp(f->text[i], "null") == 0 ? "-" : f->text[i]);
+    putchar('\n');
+}
+
+static void print_titles(void)
+{
+    for (size_t i = 0; i < FIELD_COUNT; i++)
+        printf("%*s", fields[i].width, fields[i].title);
+    putchar('\n');
+}
+
+void ps_print(const struct rundir_state *state, pid_t supervisor, bool json)
+{
+    struct timespec pause = {0, SAMPLE_MS * 1000000};
+    struct sample first[RUNDIR_NODES_MAX];
+
+    for (uint32_t i = 0; i < state->nodes_n; i++)
+        first[i] = take_sample(state->bind, &state->nodes[i], true);
+    nanosleep(&pause, NULL);
+    if (json) /* there is no Redis in this version */
+        printf("{\"supervisor\":{\"pid\":%d},\"redis\":null,\"nodes\":[", (int)supervisor);
+    else
+        print_titles();
+    for (uint32_t i = 0; i < state->nodes_n; i++) {
+        const struct rundir_node *node = &state->nodes[i];
+        struct sample second = take_sample(state->bind, node, first[i].emits >= 0);
+        struct fields f = describe_node(i, node, &first[i], &second);
+        if (json && i > 0)
+            putchar(',');
+        if (json)
+            print_json(&f);
+        else
+            print_row(&f);
+    }
+    if (json)
+        printf("]}\n");
+}
