@@ -57,7 +57,7 @@ static int feed(struct http_reader *r, struct span request, size_t piece)
         if (got == HTTP_READ_DONE) {
             struct span body = http_body(r, base);
             CHECK(r->used >= r->head_n && r->used <= n && body.n <= BODY_MAX);
-            if (!(r->parser.flags & F_CHUNKED))
+            if (!r->chunked.p)
                 check_inside(body, base, n);
         }
         CHECK(r->used <= n);
