@@ -54,7 +54,9 @@ struct origin {
     uint64_t newest;   /* that anybody is known to have */
     struct held_list held;
     uint64_t progress_ms, asked_ms; /* of the hole being repaired */
+    uint64_t asked_to; /* the last number of the answer that is coming; 0: not known */
     unsigned asked_n;
+    bool in_hole;
     enum presence_state presence;
     uint64_t presence_as_of, presence_asked_ms;
     struct held_list late; /* presence records that came during the snapshot */
@@ -90,7 +92,7 @@ struct peers {
     size_t head_n; /* of an empty batch */
     struct reactor_task flush;
     struct timer heartbeat;
-    uint64_t started_ms;
+    uint64_t started_ms, beat_ms;
     bool is_ready;
     struct mesh_record record; /* large: one is enough */
 };
@@ -405,11 +407,16 @@ static void declare_lost(struct peers *m, struct origin *o, uint64_t last)
 static void ask_for_repair(struct peers *m, struct origin *o)
 {
     uint64_t now = now_ms(m), to = o->held.first ? o->held.first->seq - 1 : o->newest;
+    uint64_t last_ms = o->asked_ms > o->progress_ms ? o->asked_ms : o->progress_ms;
+    bool is_answered = o->asked_to && o->received >= o->asked_to;
     struct peer *p;
-    if (now - o->asked_ms < REPAIR_AGAIN_MS && o->asked_ms)
+    if (o->asked_ms && !is_answered && now - last_ms < REPAIR_AGAIN_MS)
         return;
-    p = whom_to_ask(m, o, o->asked_n++);
+    if (o->asked_ms && !is_answered)
+        o->asked_n++; /* somebody else may answer */
+    p = whom_to_ask(m, o, o->asked_n);
     o->asked_ms = now;
+    o->asked_to = 0;
     if (!p)
         return;
     metrics_add(m->metrics, METRIC_MESH_REPAIRS_ASKED, 1);
@@ -423,13 +430,15 @@ static void ask_for_repair(struct peers *m, struct origin *o)
 static void look_for_holes(struct peers *m, struct origin *o)
 {
     if (o->received >= o->newest) {
-        o->asked_ms = 0;
-        o->asked_n = 0;
+        o->in_hole = false;
         return;
     }
-    if (o->asked_ms == 0) {
+    if (!o->in_hole) {
         metrics_add(m->metrics, METRIC_MESH_HOLES, 1);
+        o->in_hole = true;
         o->progress_ms = now_ms(m);
+        o->asked_ms = o->asked_to = 0;
+        o->asked_n = 0;
     }
     if (now_ms(m) - o->progress_ms > HOLE_WAIT_MS)
         declare_lost(m, o, o->held.first ? o->held.first->seq - 1 : o->newest);
@@ -437,32 +446,37 @@ static void look_for_holes(struct peers *m, struct origin *o)
         ask_for_repair(m, o);
 }
 
+/* The last number from first on that one answer may hold. */
+static uint64_t end_of_answer(const struct peers *m, struct mesh_origin origin, uint64_t first, uint64_t last)
+{
+    size_t bytes = 0;
+    uint64_t seq = first;
+    while (seq <= last && bytes < REPAIR_BYTES)
+        bytes += ring_get(m->ring, origin, seq++).n;
+    return seq - 1;
+}
+
 /* Somebody asks: what of it is here goes in messages of a bounded size, up to a bounded sum; it asks again for more. */
 static void answer_repair(struct peers *m, const struct peer *p, const struct mesh_repair *asked)
 {
-    uint64_t first, last, seq = asked->from;
-    size_t sent = 0;
+    uint64_t first = UINT64_MAX, last = 0, seq = asked->from;
     struct mesh_repair answer = *asked;
-    if (!ring_range(m->ring, asked->origin, &first, &last))
-        first = UINT64_MAX, last = 0;
+    ring_range(m->ring, asked->origin, &first, &last);
     if (seq < first)
         seq = first;
     answer.gone_to = seq > asked->to ? asked->to : seq - 1;
-    if (last > asked->to)
-        last = asked->to;
+    last = end_of_answer(m, asked->origin, seq, last < asked->to ? last : asked->to);
+    answer.to = last;
     do {
-        size_t begun = m->scratch.size;
         if (begin(m, &m->scratch) ||
             mesh_write(&m->scratch, &(struct mesh_record){.kind = MESH_REPAIRED, .repair = answer}))
             return;
-        (void)begun;
         for (; seq <= last && m->scratch.size < BATCH_BYTES; seq++) {
             struct span raw = ring_get(m->ring, asked->origin, seq);
             msgpack_sbuffer_write(&m->scratch, raw.p, raw.n);
         }
-        sent += m->scratch.size;
         m->link.send(m->link.link, p->channel, message(&m->scratch));
-    } while (seq <= last && sent < REPAIR_BYTES);
+    } while (seq <= last);
 }
 
 /* ---- presence ---- */
@@ -645,6 +659,11 @@ static void on_heartbeat(struct timer *t)
     struct peers *m = container_of(t, struct peers, heartbeat);
     struct origin *o, *tmp;
     uint64_t now = now_ms(m);
+    /* Who was frozen itself has heard nobody, and that says nothing about them. */
+    if (m->beat_ms && now - m->beat_ms > m->options.peer_timeout_ms / 2)
+        for (o = m->origins; o; o = o->hh.next)
+            o->heard_ms += now - m->beat_ms;
+    m->beat_ms = now;
     reactor_timer_set(m->reactor, t, HEARTBEAT_MS);
     send_heartbeat(m);
     for (struct peer *p = m->peers; p; p = p->next)
@@ -688,6 +707,8 @@ static void take_record(struct peers *m, struct mesh_origin from, struct origin 
         *repaired = find_origin(m, record->repair.origin);
         if (*repaired && record->repair.gone_to > (*repaired)->received && same(from, record->repair.origin))
             declare_lost(m, *repaired, record->repair.gone_to);
+        if (*repaired)
+            (*repaired)->asked_to = record->repair.to;
         return;
     case MESH_PRESENCE:
         if (!o)
@@ -733,7 +754,6 @@ void peers_receive(struct peers *m, struct span bytes)
         finish_presence(m, o);
     if (repaired) {
         accept_held(m, repaired);
-        repaired->asked_ms = repaired->received < repaired->newest ? 1 : 0;
         look_for_holes(m, repaired);
     }
     if (o) {
