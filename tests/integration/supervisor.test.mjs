@@ -1,12 +1,14 @@
 // `starling up` and the verbs that find it: what they print, what they refuse, and what becomes of the processes.
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { execFile, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { test as plainTest } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { eventually, freePort, PATIENCE_MS } from '../support/servers.mjs';
+import { promisify } from 'node:util';
+import { eventually, freePort, PATIENCE_MS, sleep } from '../support/servers.mjs';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const bin = path.resolve(root, process.env.STARLING_BIN ?? 'build/release/bin');
@@ -33,24 +35,39 @@ function run(...parameters) {
   return { status, stdout, stderr };
 }
 
-// Two free ports in a row: the public one and the node's own.
-async function freePair() {
+// A server that has the port, or undefined.
+const listen = (port) => new Promise((resolve) => {
+  const server = net.createServer().on('error', () => resolve(undefined));
+  server.listen(port, '127.0.0.1', () => resolve(server));
+});
+
+async function portIsFree(port) {
+  const server = await listen(port);
+  if (server) await new Promise((resolve) => { server.close(resolve); });
+  return server !== undefined;
+}
+
+// As many free ports in a row as a bus needs: the public one and each node's own.
+async function freePorts(count) {
   for (;;) {
     const port = await freePort();
-    const check = spawnSync(process.execPath, ['-e',
-      `require('net').createServer().on('error', () => process.exit(1)).listen(${port + 1}, '127.0.0.1', () => process.exit(0))`]);
-    if (check.status === 0) return port;
+    let free = 1;
+    while (free < count && await portIsFree(port + free)) free++;
+    if (free === count) return port;
   }
 }
 
+const nodePids = (bus) => [...bus.stdout.matchAll(/^node \d+: ready .* pid (\d+) /gm)].map(([, pid]) => Number(pid));
+
 // Starts `starling up` without waiting for anything.
-async function begin(context, parameters = [], { program = starling, runDir } = {}) {
-  const port = await freePair();
+async function begin(context, parameters = [], { program = starling, runDir, nodes = 1 } = {}) {
+  const port = await freePorts(1 + Math.max(nodes || os.availableParallelism(), 4));
   runDir ??= path.join(temporary(context), 'run');
-  const child = spawn(program, ['up', '--port', String(port), '--run-dir', runDir, ...parameters]);
+  const child = spawn(program, ['up', '-n', String(nodes), '--port', String(port), '--run-dir', runDir, ...parameters]);
   const bus = { port, runDir, pid: child.pid, stdout: '', stderr: '', child };
   child.stdout.on('data', (data) => { bus.stdout += data; });
   child.stderr.on('data', (data) => { bus.stderr += data; });
+  bus.exited = new Promise((resolve) => { child.on('exit', resolve); });
   bus.ended = new Promise((resolve) => {
     child.on('close', (code, signal) => resolve(signal ?? code));
     child.on('error', (error) => {
@@ -58,13 +75,18 @@ async function begin(context, parameters = [], { program = starling, runDir } = 
       resolve(String(error));
     });
   });
+  bus.run = (verb, ...rest) => run(verb, '--run-dir', runDir, ...rest);
   bus.ps = () => {
-    const { status, stdout } = run('ps', '--json', '--run-dir', runDir);
+    const { status, stdout } = bus.run('ps', '--json');
     return status === 0 ? JSON.parse(stdout) : undefined;
   };
-  bus.node = () => bus.ps()?.nodes[0];
+  bus.node = (index = 0) => bus.ps()?.nodes[index];
+  bus.pids = () => bus.ps().nodes.map(({ pid }) => pid);
   context.after(async () => {
     child.kill('SIGTERM');
+    await bus.exited;
+    // Nodes whose supervisor was killed by a test that then failed.
+    for (const pid of nodePids(bus).filter(alive)) process.kill(pid, 'SIGKILL');
     await bus.ended;
   });
   return bus;
@@ -130,12 +152,12 @@ test('emit reaches the HTTP API of the bus that the run directory names', async 
 test('stop ends the bus with exit code 0 and leaves no process and no state', async (t) => {
   const bus = await up(t);
   const { pid } = bus.node();
-  assert.deepEqual(run('stop', '--run-dir', bus.runDir), { status: 0, stdout: '', stderr: '' });
+  assert.deepEqual(bus.run('stop'), { status: 0, stdout: '', stderr: '' });
   assert.equal(await bus.ended, 0);
   assert.ok(!alive(pid));
   assert.deepEqual(fs.readdirSync(bus.runDir), ['starling.pid']);
-  for (const verb of ['stop', 'ps']) {
-    assert.deepEqual(run(verb, '--run-dir', bus.runDir), {
+  for (const [verb, ...rest] of [['stop'], ['ps'], ['restart', '0'], ['scale', '2']]) {
+    assert.deepEqual(bus.run(verb, ...rest), {
       status: 1, stdout: '', stderr: `starling ${verb}: no bus runs with the run directory ${bus.runDir}\n`,
     });
   }
@@ -164,23 +186,199 @@ test('a node that does not heed SIGTERM is killed', async (t) => {
   assert.ok(!alive(pid));
 });
 
-test('a supervisor that is killed takes its node along', async (t) => {
-  const bus = await up(t);
-  const { pid } = bus.node();
+const healthy = async (port) => (await fetch(`http://127.0.0.1:${port}/healthz`)).status === 200;
+
+test('nodes go on when their supervisor is killed, and stop ends them', async (t) => {
+  const bus = await up(t, [], { nodes: 2 });
+  const pids = bus.pids();
   bus.child.kill('SIGKILL');
-  assert.equal(await bus.ended, 'SIGKILL');
-  await eventually(() => !alive(pid), 'the end of the node');
-  assert.equal(bus.ps(), undefined);
+  await bus.exited;
+  for (let i = 0; i < 5; i++) {
+    for (const port of [bus.port, bus.port + 1, bus.port + 2]) assert.ok(await healthy(port));
+    await sleep(50);
+  }
+  assert.deepEqual(pids.filter(alive), pids);
+  assert.equal(bus.run('ps').status, 1);
+  const second = run('up', '--port', String(await freePort()), '--run-dir', bus.runDir);
+  assert.deepEqual(second, {
+    status: 1,
+    stdout: '',
+    stderr: `starling up: nodes of a supervisor that is gone still run with the run directory ${bus.runDir} `
+      + `(pids ${pids.join(', ')}); \`starling stop\` ends them\n`,
+  });
+  assert.deepEqual(pids.filter(alive), pids);
+  assert.deepEqual(bus.run('stop'), { status: 0, stdout: '', stderr: '' });
+  assert.deepEqual(pids.filter(alive), []);
+  assert.deepEqual(fs.readdirSync(bus.runDir), ['starling.pid']);
+  assert.equal(bus.run('stop').status, 1);
+  await up(t, [], { runDir: bus.runDir });
 });
 
-test('one run directory has one bus; after a crash it is free again', async (t) => {
+test('stop also ends a node without a supervisor that does not heed SIGTERM', async (t) => {
   const bus = await up(t);
-  const second = run('up', '--port', String(await freePair()), '--run-dir', bus.runDir);
+  const [pid] = bus.pids();
+  bus.child.kill('SIGKILL');
+  await bus.exited;
+  process.kill(pid, 'SIGSTOP');
+  assert.equal(bus.run('stop').status, 0);
+  assert.ok(!alive(pid));
+});
+
+test('a program that got the pid of a lost node is left alone', async (t) => {
+  const bus = await up(t);
+  const [pid] = bus.pids();
+  bus.child.kill('SIGKILL');
+  await bus.exited;
+  const file = path.join(bus.runDir, 'state.json');
+  const state = fs.readFileSync(file, 'utf8');
+  const stranger = spawn('sleep', ['1000']);
+  t.after(() => stranger.kill());
+  fs.writeFileSync(file, state.replace(`"pid":${pid}`, `"pid":${stranger.pid}`));
+  assert.equal(bus.run('stop').status, 1);
+  assert.ok(alive(stranger.pid) && alive(pid));
+  fs.writeFileSync(file, state);
+  assert.equal(bus.run('stop').status, 0);
+});
+
+test('one run directory has one bus; after a crash without nodes it is free again', async (t) => {
+  const bus = await up(t);
+  const second = run('up', '--port', String(await freePort()), '--run-dir', bus.runDir);
   assert.equal(second.status, 1);
   assert.match(second.stderr, new RegExp(`a bus runs already with the run directory .* \\(pid ${bus.pid}\\)`));
+  const [pid] = bus.pids();
   bus.child.kill('SIGKILL');
-  await bus.ended;
+  await bus.exited;
+  process.kill(pid, 'SIGKILL');
+  await eventually(() => !alive(pid), 'the end of the node');
   await up(t, [], { runDir: bus.runDir });
+});
+
+test('several nodes: a line each, and one when all are ready', async (t) => {
+  const bus = await up(t, [], { nodes: 3 });
+  const lines = bus.stdout.trimEnd().split('\n');
+  assert.equal(lines.length, 4);
+  assert.equal(lines[3], `ready: http://127.0.0.1:${bus.port}`);
+  const { nodes } = bus.ps();
+  const cores = os.availableParallelism();
+  assert.equal(nodes.length, 3);
+  nodes.forEach((node, k) => {
+    assert.deepEqual([node.index, node.port, node.state, node.restarts], [k, bus.port + 1 + k, 'ready', 0]);
+    assert.equal(node.core, nodes[k % cores].core);
+    const line = `node ${k}: ready http://127.0.0.1:${node.port} pid ${node.pid} core ${node.core}`;
+    assert.ok(lines.slice(0, 3).includes(line), line);
+  });
+  assert.equal(new Set(nodes.map(({ core }) => core)).size, Math.min(3, cores));
+  for (let i = 0; i <= 3; i++) assert.ok(await healthy(bus.port + i));
+  assert.match(bus.run('ps').stdout, /^NODE +PID .*\n( +\d+ +\d+ .*ready.*\n){3}$/);
+});
+
+test('without -n there is a node for each core', async (t) => {
+  const count = Math.min(os.availableParallelism(), 99);
+  const bus = await up(t, [], { nodes: 0 });
+  assert.equal(bus.ps().nodes.length, count);
+});
+
+test('ps tells the sessions and the emits of each node', async (t) => {
+  const bus = await up(t, [], { nodes: 2 });
+  await fetch(`http://127.0.0.1:${bus.port + 2}/socket.io/?EIO=4&transport=polling`);
+  let emitting = true;
+  const emits = (async () => {
+    const body = JSON.stringify({ to: ['room'], event: 'event' });
+    while (emitting) await fetch(`http://127.0.0.1:${bus.port + 1}/api/v1/emit`, { method: 'POST', body });
+  })();
+  const { stdout } = await promisify(execFile)(starling, ['ps', '--json', '--run-dir', bus.runDir]);
+  emitting = false;
+  await emits;
+  const { nodes } = JSON.parse(stdout);
+  assert.deepEqual(nodes.map(({ sessions }) => sessions), [0, 1]);
+  assert.ok(nodes[0].emits_per_s > 0);
+});
+
+test('a node that is killed starts again while the others stay', async (t) => {
+  const bus = await up(t, [], { nodes: 3 });
+  const before = bus.pids();
+  process.kill(before[1], 'SIGKILL');
+  const nodes = await eventually(() => {
+    const now = bus.ps()?.nodes;
+    return now[1].state === 'ready' && now[1].pid !== before[1] && now;
+  }, 'the next process');
+  assert.deepEqual(nodes.map(({ restarts }) => restarts), [0, 1, 0]);
+  assert.deepEqual([nodes[0].pid, nodes[2].pid], [before[0], before[2]]);
+  assert.ok(await healthy(bus.port + 2));
+});
+
+test('restart ends one node and starts it again', async (t) => {
+  const bus = await up(t, [], { nodes: 2 });
+  const before = bus.pids();
+  assert.deepEqual(bus.run('restart', '1'), { status: 0, stdout: '', stderr: '' });
+  const { nodes } = bus.ps();
+  assert.deepEqual(nodes.map(({ state, restarts }) => [state, restarts]), [['ready', 0], ['ready', 1]]);
+  assert.equal(nodes[0].pid, before[0]);
+  assert.ok(!alive(before[1]) && nodes[1].pid !== before[1]);
+  assert.deepEqual(bus.run('restart', '2'),
+    { status: 1, stdout: '', stderr: 'starling restart: there is no node 2: the last one is 1\n' });
+});
+
+test('scale starts nodes, or stops the last ones', async (t) => {
+  const bus = await up(t, [], { nodes: 3 });
+  const before = bus.pids();
+  assert.deepEqual(bus.run('scale', '4'), { status: 0, stdout: '', stderr: '' });
+  const more = bus.ps().nodes;
+  assert.deepEqual(more.map(({ state, restarts }) => [state, restarts]), Array(4).fill(['ready', 0]));
+  assert.deepEqual(more.slice(0, 3).map(({ pid }) => pid), before);
+  assert.ok(await healthy(bus.port + 4));
+  assert.deepEqual(bus.run('scale', '2'), { status: 0, stdout: '', stderr: '' });
+  assert.deepEqual(bus.pids(), before.slice(0, 2));
+  assert.ok(!alive(before[2]) && !alive(more[3].pid));
+  assert.ok(await portIsFree(bus.port + 3));
+  const blocker = await listen(bus.port + 3);
+  assert.deepEqual(bus.run('scale', '3'), {
+    status: 1,
+    stdout: '',
+    stderr: `starling scale: port ${bus.port + 3} is taken by another program on 127.0.0.1\n`,
+  });
+  blocker.close();
+  assert.deepEqual(bus.pids(), before.slice(0, 2));
+  assert.equal(bus.child.kill('SIGTERM'), true);
+  assert.equal(await bus.ended, 0);
+});
+
+test('a bus of one node does not grow', async (t) => {
+  const bus = await up(t);
+  const { status, stderr } = bus.run('scale', '2');
+  assert.deepEqual([status, stderr], [1,
+    'starling scale: the bus was started with one node, which works alone; `up -n 2` or more can grow\n']);
+  assert.equal(bus.run('scale', '1').status, 0);
+});
+
+// Kills the node until somebody else has its port.
+async function takePort(bus, index) {
+  for (;;) {
+    const server = await listen(bus.port + 1 + index);
+    if (server) return server;
+    const { pid } = bus.node(index);
+    if (pid) process.kill(pid, 'SIGKILL');
+    await eventually(() => !pid || !alive(pid), 'the end of the node');
+  }
+}
+
+test('a node that is given up leaves the others running, and restart tries it again', async (t) => {
+  const bus = await up(t, [], { nodes: 3 });
+  const before = bus.pids();
+  const blocker = await takePort(bus, 1);
+  t.after(() => blocker.close());
+  await eventually(() => bus.node(1).state === 'errored', 'the node to be given up');
+  await eventually(() => bus.stderr.includes('node 1: died five times in a row within its first second; giving up\n'),
+    'the message');
+  const { nodes } = bus.ps();
+  assert.deepEqual(nodes.map(({ state }) => state), ['ready', 'errored', 'ready']);
+  assert.deepEqual([nodes[0].pid, nodes[1].pid, nodes[2].pid], [before[0], null, before[2]]);
+  for (const port of [bus.port, bus.port + 1, bus.port + 3]) assert.ok(await healthy(port));
+  await new Promise((resolve) => { blocker.close(resolve); });
+  assert.deepEqual(bus.run('restart', '1'), { status: 0, stdout: '', stderr: '' });
+  assert.equal(bus.node(1).state, 'ready');
+  assert.deepEqual(bus.run('stop'), { status: 0, stdout: '', stderr: '' });
+  assert.equal(await bus.ended, 0);
 });
 
 test('a run directory that others may write to is refused', async (t) => {
@@ -194,8 +392,8 @@ test('a run directory that others may write to is refused', async (t) => {
 test('a port that is taken is named at once', async (t) => {
   const bus = await up(t);
   const runDir = path.join(temporary(t), 'run');
-  for (const port of [bus.port, bus.port - 1]) {
-    const { status, stderr } = run('up', '--port', String(port), '--run-dir', runDir);
+  for (const [port, nodes] of [[bus.port, 1], [bus.port - 1, 1], [bus.port - 3, 3]]) {
+    const { status, stderr } = run('up', '-n', String(nodes), '--port', String(port), '--run-dir', runDir);
     assert.deepEqual([status, stderr], [1,
       `starling up: port ${bus.port} is taken by another program on 127.0.0.1; --port takes another one\n`]);
   }
@@ -210,19 +408,23 @@ test('options come from a file as well, and reach the node', async (t) => {
   assert.deepEqual([pingInterval, maxPayload], [1234, 4321]);
 });
 
-test('a node that never comes up is given up after five deaths', async (t) => {
+test('a bus whose nodes are all given up ends', async (t) => {
   const folder = temporary(t);
   fs.copyFileSync(starling, path.join(folder, 'starling'));
   fs.writeFileSync(path.join(folder, 'starling-node'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
-  const bus = await begin(t, [], { program: path.join(folder, 'starling') });
+  const bus = await begin(t, [], { program: path.join(folder, 'starling'), nodes: 2 });
   assert.equal(await bus.ended, 1);
-  assert.equal(bus.stderr.match(/ended with exit code 1/g).length, 5);
+  assert.equal(bus.stderr.match(/ended with exit code 1/g).length, 10);
   assert.match(bus.stderr, /died five times in a row within its first second; giving up\n$/);
 });
 
 test('what is not in this version is refused by its name', () => {
   for (const [parameters, message] of [
-    [['up', '-n', '2'], 'starling up: --nodes takes 1 (several nodes are not in this version), not "2"\n'],
+    [['up', '-n', '100'], 'starling up: --nodes takes a number from 0 to 99, not "100"\n'],
+    [['up', '-n', '3', '--port', '65533'],
+      'starling up: --port takes a lower number with 3 nodes, since they need ports up to 65536\n'],
+    [['up', '--run-dir', '/tmp/a,b'],
+      'starling up: --run-dir takes up to 82 characters without a comma, not "/tmp/a,b"\n'],
     [['up', '--detach'],
       'starling up: --detach takes only "no" (it is not in this version: use a service manager), not "yes"\n'],
     [['up', '--bind', '0.0.0.0'],
@@ -231,7 +433,9 @@ test('what is not in this version is refused by its name', () => {
     [['up', '--port', 'x'], 'starling up: --port takes a number from 1 to 65535, not "x"\n'],
     [['ps', '--port', '1'], 'starling ps: unknown option --port (see starling --help)\n'],
     [['stop', 'now'], 'starling stop: unexpected argument now (see starling --help)\n'],
-    [['scale', '2'], 'starling: unknown command scale (see starling --help)\n'],
+    [['reload'], 'starling: unknown command reload (see starling --help)\n'],
+    [['scale', '0'], 'starling scale: takes the number of nodes, from 1 to 99\n'],
+    [['restart'], 'starling restart: takes the index of a node, from 0 to 98\n'],
     [['emit', 'room'], 'starling emit: takes a room, an event and its arguments\n'],
   ]) {
     assert.deepEqual(run(...parameters), { status: 2, stdout: '', stderr: message });
