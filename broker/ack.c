@@ -1,9 +1,12 @@
 #include "ack.h"
 #include "container.h"
+#include "fanout.h"
 #include <stdlib.h>
 
+enum { PENDING_MAX = 1000 * 1000 }; /* of a node; clients beyond that count as missing */
+
 struct ack_pending {
-    struct ack_pending *socket_next;
+    struct ack_pending *socket_next, **socket_link;
     struct ack_pending *wait_next, **wait_link;
     struct socket *socket;
     struct ack_wait *wait;
@@ -28,19 +31,24 @@ static void take_from_wait(struct ack_pending *p)
 
 static void take_from_socket(struct ack_pending *p)
 {
-    struct ack_pending **at = &p->socket->acks;
-    while (*at != p)
-        at = &(*at)->socket_next;
-    *at = p->socket_next;
+    *p->socket_link = p->socket_next;
+    if (p->socket_next)
+        p->socket_next->socket_link = p->socket_link;
+}
+
+/* Answered, or nobody is left to answer. */
+static void drop(struct ack_pending *p)
+{
+    p->wait->hub->pending_acks--;
+    take_from_wait(p);
+    take_from_socket(p);
+    free(p);
 }
 
 static void drop_all(struct ack_wait *w)
 {
     while (w->pending) {
-        struct ack_pending *p = w->pending;
-        take_from_wait(p);
-        take_from_socket(p);
-        free(p);
+        drop(w->pending);
         w->missing++;
     }
 }
@@ -58,9 +66,11 @@ static void on_timeout(struct timer *t)
     w->on_done(w);
 }
 
-void ack_wait_start(struct ack_wait *w, struct reactor *r, uint32_t timeout_ms)
+void ack_wait_start(struct ack_wait *w, struct hub *h, uint32_t timeout_ms)
 {
+    struct reactor *r = h->engine->reactor;
     w->reactor = r;
+    w->hub = h;
     w->pending = NULL;
     w->missing = 0;
     w->all_sent = w->done = false;
@@ -71,18 +81,21 @@ void ack_wait_start(struct ack_wait *w, struct reactor *r, uint32_t timeout_ms)
 void ack_wait_cancel(struct ack_wait *w)
 {
     reactor_timer_cancel(w->reactor, &w->timeout);
+    fanout_forget_wait(w->hub->fanout, w);
     drop_all(w);
 }
 
 void ack_expect(struct ack_wait *w, struct socket *s, uint64_t id)
 {
-    struct ack_pending *p = malloc(sizeof(*p));
+    struct ack_pending *p = w->hub->pending_acks < PENDING_MAX ? malloc(sizeof(*p)) : NULL;
     if (!p) {
         w->missing++;
         return;
     }
+    w->hub->pending_acks++;
     *p = (struct ack_pending){
         .socket_next = s->acks,
+        .socket_link = &s->acks,
         .wait_next = w->pending,
         .wait_link = &w->pending,
         .socket = s,
@@ -91,6 +104,8 @@ void ack_expect(struct ack_wait *w, struct socket *s, uint64_t id)
     };
     if (w->pending)
         w->pending->wait_link = &p->wait_next;
+    if (s->acks)
+        s->acks->socket_link = &p->socket_next;
     w->pending = p;
     s->acks = p;
 }
@@ -104,14 +119,11 @@ void ack_all_sent(struct ack_wait *w)
 void ack_receive(struct socket *s, uint64_t id, struct span args, const struct span *attachments,
                  unsigned n_attachments)
 {
-    for (struct ack_pending **at = &s->acks; *at; at = &(*at)->socket_next) {
-        struct ack_pending *p = *at;
+    for (struct ack_pending *p = s->acks; p; p = p->socket_next) {
         if (p->id != id)
             continue;
         struct ack_wait *w = p->wait;
-        *at = p->socket_next;
-        take_from_wait(p);
-        free(p);
+        drop(p);
         w->on_ack(w, s, args, attachments, n_attachments);
         done_if_complete(w);
         return;
@@ -121,11 +133,8 @@ void ack_receive(struct socket *s, uint64_t id, struct span args, const struct s
 void ack_forget_socket(struct socket *s)
 {
     while (s->acks) {
-        struct ack_pending *p = s->acks;
-        struct ack_wait *w = p->wait;
-        s->acks = p->socket_next;
-        take_from_wait(p);
-        free(p);
+        struct ack_wait *w = s->acks->wait;
+        drop(s->acks);
         w->missing++;
         done_if_complete(w);
     }

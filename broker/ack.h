@@ -9,6 +9,7 @@ struct ack_pending;
 
 struct ack_wait {
     struct reactor *reactor;
+    struct hub *hub;
     struct timer timeout;
     struct ack_pending *pending; /* one for each socket that still owes */
     uint32_t missing;            /* sockets that left or did not answer in time */
@@ -22,7 +23,7 @@ struct ack_wait {
 };
 
 /* Before the emit that asks. The emit may fail: ack_wait_cancel() then. */
-void ack_wait_start(struct ack_wait *w, struct reactor *r, uint32_t timeout_ms);
+void ack_wait_start(struct ack_wait *w, struct hub *h, uint32_t timeout_ms);
 void ack_wait_cancel(struct ack_wait *w);
 
 /* Of the fan-out: this socket was asked under this id; all have been asked. */

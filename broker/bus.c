@@ -64,33 +64,51 @@ static struct span inside(struct span array)
     return all;
 }
 
+/* A key may be written with escapes. */
+static bool is_key(struct span key, const char *name)
+{
+    char text[16];
+    ssize_t n = json_string(key, text, sizeof(text));
+    return n >= 0 && span_eq((struct span){text, (size_t)n}, span_of(name));
+}
+
+/* What the bus itself says to clients nobody else may say. */
+static bool is_of_the_bus(struct span event)
+{
+    char text[LIMIT_EVENT_NAME_BYTES];
+    return json_string(event, text, sizeof(text)) >= 4 && memcmp(text, "bus:", 4) == 0;
+}
+
 const char *emit_request_read(struct emit_request *r, struct span object)
 {
     struct span args = {NULL, 0}, to = {NULL, 0}, except = {NULL, 0}, key, value;
     struct json_cursor c = json_open(object);
     memset(&r->emit, 0, sizeof(r->emit));
     r->echo = false;
+    bool flags_ok = true;
     if (json_type(object) != JSON_OBJECT)
         return "an emit is an object";
     while (json_member(&c, &key, &value)) {
-        if (span_eq(key, SPAN("\"event\"")))
+        if (is_key(key, "event"))
             r->emit.event = value;
-        else if (span_eq(key, SPAN("\"args\"")))
+        else if (is_key(key, "args"))
             args = value;
-        else if (span_eq(key, SPAN("\"to\"")))
+        else if (is_key(key, "to"))
             to = value;
-        else if (span_eq(key, SPAN("\"except\"")))
+        else if (is_key(key, "except"))
             except = value;
-        else if (span_eq(key, SPAN("\"volatile\"")))
-            r->emit.is_volatile = json_is_true(value);
-        else if (span_eq(key, SPAN("\"echo\"")))
-            r->echo = json_is_true(value);
+        else if (is_key(key, "volatile"))
+            r->emit.is_volatile = json_is_true(value), flags_ok = flags_ok && json_type(value) == JSON_BOOL;
+        else if (is_key(key, "echo"))
+            r->echo = json_is_true(value), flags_ok = flags_ok && json_type(value) == JSON_BOOL;
     }
+    if (!flags_ok)
+        return "volatile and echo are true or false";
     if (json_type(r->emit.event) != JSON_STRING)
         return "event is missing or not a string";
     if (r->emit.event.n > LIMIT_EVENT_NAME_BYTES + 2)
         return "event is too long";
-    if (sio_reserved(r->emit.event))
+    if (sio_reserved(r->emit.event) || is_of_the_bus(r->emit.event))
         return "event is a reserved name";
     if (args.n && json_type(args) != JSON_ARRAY)
         return "args is not an array";
@@ -202,6 +220,12 @@ static void on_emit(struct socket *s, const struct sio_packet *packet, const str
     r.emit.attachments = attachments;
     r.emit.n_attachments = packet->attachments;
     r.emit.skip = r.echo ? NULL : s;
+    /* A sender that cannot be made to wait in its own socket is refused at once. */
+    if (h->engine->congested && !s->session->transport->resume) {
+        metrics_add(h->metrics, METRIC_EMITS_REFUSED, 1);
+        answer_error(s, packet, err_text(ERR_BUSY));
+        return;
+    }
     uint64_t seq;
     s->session->emits = true;
     int err = hub_emit(h, &r.emit, &seq);

@@ -86,7 +86,12 @@ void engine_shutdown(struct engine *e)
     struct session *s, *tmp;
     e->shutting_down = true;
     HASH_ITER(hh, e->sessions, s, tmp)
-    session_close(s, CLOSE_SHUTDOWN);
+    {
+        if (s->state == SESSION_OPEN)
+            session_close(s, CLOSE_SHUTDOWN);
+        else
+            s->transport->close(s, CLOSE_SHUTDOWN); /* ended before, waits to tell its client */
+    }
 }
 
 /* ---- the queue ---- */
@@ -151,25 +156,23 @@ static void overflow(struct session *s)
     session_close_soon(s, CLOSE_SLOW_CLIENT);
 }
 
-void session_push(struct session *s, const struct slice *frames, uint32_t messages, bool is_volatile)
+bool session_push(struct session *s, const struct slice *frames, uint32_t messages, bool is_volatile)
 {
     struct metrics *m = s->engine->metrics;
     if (!session_is_open(s))
-        return;
+        return false;
     if (is_volatile && !s->transport->writable(s)) {
         metrics_add(m, METRIC_VOLATILE_DROPPED, messages);
-        return;
+        return false;
     }
-    if (!fits(s, frames->n, messages) && !make_room(s, frames->n, messages)) {
+    if ((!fits(s, frames->n, messages) && !make_room(s, frames->n, messages)) ||
+        outq_push(&s->out, frames, messages, is_volatile)) {
         overflow(s);
-        return;
-    }
-    if (outq_push(&s->out, frames, messages, is_volatile)) {
-        overflow(s);
-        return;
+        return false;
     }
     if (!s->is_dirty)
         session_mark_dirty(s);
+    return true;
 }
 
 /* The ping packet as a whole frame. */
@@ -229,6 +232,11 @@ static void schedule_ping(struct session *s)
 static void on_heartbeat(struct timer *t)
 {
     struct session *s = container_of(t, struct session, heartbeat);
+    /* The pong of a client that is not read may well be there. */
+    if (s->awaits_pong && s->is_paused) {
+        reactor_timer_set(s->engine->reactor, t, s->engine->options.ping_timeout_ms);
+        return;
+    }
     if (s->awaits_pong) {
         session_close(s, CLOSE_PING_TIMEOUT);
         return;
@@ -336,9 +344,14 @@ void engine_set_congested(struct engine *e, bool congested)
     HASH_ITER(hh, e->sessions, s, tmp)
     {
         s->emits = false;
-        if (s->is_paused && s->state == SESSION_OPEN)
-            s->transport->resume(s);
+        if (!s->is_paused)
+            continue;
         s->is_paused = false;
+        if (s->state != SESSION_OPEN)
+            continue;
+        s->transport->resume(s);
+        if (s->awaits_pong) /* its time begins now that it is read again */
+            reactor_timer_set(e->reactor, &s->heartbeat, e->options.ping_timeout_ms);
     }
 }
 

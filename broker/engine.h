@@ -126,8 +126,9 @@ void session_receive_binary(struct session *s, struct span data);
 void session_switch_transport(struct session *s, const struct transport *transport, void *link);
 
 /* Queues encoded frames (messages of them). Volatile ones are dropped, and counted, when the client is not
- * writable. A client whose queue is full is closed as slow. Takes a reference of its own. */
-void session_push(struct session *s, const struct slice *frames, uint32_t messages, bool is_volatile);
+ * writable. A client whose queue is full is closed as slow. Takes a reference of its own. True when it is
+ * queued. */
+bool session_push(struct session *s, const struct slice *frames, uint32_t messages, bool is_volatile);
 
 /* A text message of head and body, without the '4', encoded and queued. */
 void session_send(struct session *s, struct span head, struct span body);

@@ -76,13 +76,12 @@ static void deliver(struct fanout *f, struct job *job, struct socket *s)
     f->budget -= s->session->is_dirty ? COST_PUSH : COST_WRITE;
     if (job->wait)
         ack_expect(job->wait, s, job->ack_id);
-    session_push(s->session, &job->frames, job->messages, job->is_volatile);
-    metrics_add(f->metrics, METRIC_DELIVERIES, job->messages);
+    if (session_push(s->session, &job->frames, job->messages, job->is_volatile))
+        metrics_add(f->metrics, METRIC_DELIVERIES, job->messages);
 }
 
 static void visit(struct fanout *f, struct job *job, const struct stage *stage, struct socket *s)
 {
-    f->budget--;
     if (job->marks) {
         if (s->mark == job->number)
             return;
@@ -105,6 +104,7 @@ static bool run_stage(struct fanout *f, struct job *job, struct stage *stage, ui
     uint32_t end = stage->end < bound ? stage->end : bound;
     while (stage->next < end && f->budget > reserve) {
         struct socket *s = stage->room->members[stage->next++].socket;
+        f->budget--; /* holes are looked at too */
         if (s)
             visit(f, job, stage, s);
     }
@@ -234,6 +234,13 @@ static void run_jobs(struct reactor_task *task)
         finish(dequeue(f));
     }
     reactor_defer(f->reactor, &f->refill, REACTOR_FLUSH);
+}
+
+void fanout_forget_wait(struct fanout *f, const struct ack_wait *wait)
+{
+    for (struct job *job = f->first; job; job = job->next)
+        if (job->wait == wait)
+            job->wait = NULL;
 }
 
 static void add_stage(struct job *job, struct nsp *nsp, struct span name, bool except)

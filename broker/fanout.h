@@ -14,4 +14,7 @@ void fanout_free(struct fanout **f);
 int fanout_start(struct fanout *f, struct nsp *nsp, const struct emit *e, uint64_t ack_id,
                  const struct slice *frames);
 
+/* Nobody waits for acknowledgements any more: emits in line ask for none. */
+void fanout_forget_wait(struct fanout *f, const struct ack_wait *wait);
+
 #endif

@@ -274,8 +274,10 @@ void room_unpin(struct room *room)
 static struct socket *add(struct hub *h, struct nsp *nsp, const char sid[ID_CHARS])
 {
     struct socket *s = calloc(1, sizeof(*s));
-    if (!s)
+    if (!s) {
+        nsp_drop_if_empty(nsp);
         return NULL;
+    }
     s->nsp = nsp;
     s->places = s->first;
     s->cap_places = sizeof(s->first) / sizeof(s->first[0]);

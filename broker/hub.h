@@ -85,6 +85,7 @@ struct hub {
     struct hub_options options;
     struct hub_handler handler;
     struct nsp *nsps;
+    unsigned pending_acks; /* ack.c's */
     uint64_t seq; /* number of the newest emit */
     struct fanout *fanout;
     struct cluster *cluster; /* NULL: this node is alone */

@@ -54,7 +54,7 @@ struct origin {
     uint64_t newest;   /* that anybody is known to have */
     struct held_list held;
     uint64_t progress_ms, asked_ms; /* of the hole being repaired */
-    uint64_t asked_to; /* the last number of the answer that is coming; 0: not known */
+    uint64_t asked_to;              /* the last number of the answer that is coming; 0: not known */
     unsigned asked_n;
     bool in_hole;
     enum presence_state presence;

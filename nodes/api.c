@@ -89,6 +89,7 @@ static void wait_free(struct api_wait *w)
 
 void api_stop(struct web *web)
 {
+    web->stopping = true;
     while (web->waits) {
         struct api_wait *w = web->waits;
         if (w->is_confirm)
@@ -160,6 +161,8 @@ static const char *read_rest(struct span body, struct rest *rest, bool is_cluste
         return "confirm is none, mesh or mirror";
     if (ack.n && (!json_uint(ack, ACK_TIMEOUT_MAX_MS, &rest->ack_ms) || rest->ack_ms == 0))
         return "ack is a time from 1 to 60000 ms";
+    if (ack.n && json_is_true(json_get(body, "volatile")))
+        return "ack and volatile do not go together";
     if (ack.n && rest->confirm_mesh)
         return "ack and confirm do not go together";
     if (ack.n && is_cluster)
@@ -183,6 +186,10 @@ void api_run_emit(struct visit *v)
     static struct rest rest;
     struct web *web = visit_user(v);
     struct hub *h = web->hub;
+    if (web->stopping || h->engine->congested) {
+        finish_error(v, 503, web->stopping ? "the node stops" : err_text(ERR_BUSY));
+        return;
+    }
     const char *wrong = emit_request_read(&r, visit_body(v));
     if (!wrong)
         wrong = read_rest(visit_body(v), &rest, h->cluster != NULL);
@@ -200,7 +207,7 @@ void api_run_emit(struct visit *v)
     if (rest.ack_ms) {
         w->ack.on_ack = on_ack;
         w->ack.on_done = on_acks_done;
-        ack_wait_start(&w->ack, web->reactor, (uint32_t)rest.ack_ms);
+        ack_wait_start(&w->ack, h, (uint32_t)rest.ack_ms);
         r.emit.wait = &w->ack;
     }
     uint64_t seq;

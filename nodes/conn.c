@@ -197,6 +197,15 @@ static void ending_timeout(struct conn *c)
     }
 }
 
+/* It wants nothing more from us to read; what it still gets, it gets. */
+static bool ending_eof(struct conn *c)
+{
+    if (outq_empty(&c->out))
+        return false;
+    conn_watch(c, EPOLLOUT);
+    return true;
+}
+
 static void ending_gone(struct conn *c)
 {
     (void)c;
@@ -206,6 +215,7 @@ static const struct conn_role ending = {
     .name = "ending",
     .on_input = ending_input,
     .on_drained = ending_drained,
+    .on_eof = ending_eof,
     .on_gone = ending_gone,
     .on_timeout = ending_timeout,
 };

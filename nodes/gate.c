@@ -328,7 +328,7 @@ static void wait_for_more(struct conn *c, struct http_reader *r, const uint8_t *
     if (!keep_request(c, r, base, n))
         conn_close(c);
     else
-        conn_watch(c, EPOLLIN);
+        conn_watch(c, EPOLLIN | (outq_empty(&c->out) ? 0 : (uint32_t)EPOLLOUT));
 }
 
 /* What is left is looked at in the next turn. */
@@ -423,7 +423,7 @@ static void on_input(struct conn *c, uint8_t *p, size_t n)
         if (buffer_append(&c->in, p, n))
             conn_close(c);
         else if (c->in.n >= KEPT_WHILE_BUSY_BYTES)
-            conn_watch(c, 0);
+            conn_watch(c, c->events & ~(uint32_t)EPOLLIN);
         return;
     }
     if (c->in.n == 0) {

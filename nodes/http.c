@@ -17,6 +17,10 @@ static int extend(struct http_reader *r, struct http_run *run, const char *at, s
     }
     if (run->n == 0)
         run->at = (uint16_t)offset;
+    if (run->at + run->n != offset) { /* a folded line: obsolete, and a way to smuggle line breaks */
+        r->err = ERR_HTTP_SYNTAX;
+        return -1;
+    }
     run->n = (uint16_t)(offset + n - run->at);
     return 0;
 }
@@ -114,6 +118,17 @@ void http_reader_deinit(struct http_reader *r)
     buffer_reset(&r->chunked);
 }
 
+/* "Content-Length : 5": the library lets it pass, others do not see that header. */
+static bool has_blank_name(const struct http_reader *r, const char *base)
+{
+    for (unsigned i = 0; i < r->n_headers; i++) {
+        const struct http_run *name = &r->header[i].name;
+        if (name->n == 0 || memchr(base + name->at, ' ', name->n) || memchr(base + name->at, '\t', name->n))
+            return true;
+    }
+    return false;
+}
+
 int http_reader_feed(struct http_reader *r, const char *base, size_t n)
 {
     bool had_head = r->head_complete;
@@ -130,6 +145,8 @@ int http_reader_feed(struct http_reader *r, const char *base, size_t n)
         return HTTP_READ_DONE;
     enum http_errno err = HTTP_PARSER_ERRNO(&r->parser);
     if (r->head_complete && !had_head) {
+        if (base[r->used] != '\n' || has_blank_name(r, base))
+            return ERR_HTTP_SYNTAX;
         r->head_n = r->used + 1; /* the parser pauses on the last line feed */
         return r->head_n <= LIMIT_HTTP_HEAD_BYTES ? HTTP_READ_HEAD : ERR_HTTP_TOO_BIG;
     }
@@ -162,13 +179,22 @@ struct span http_query(const struct http_reader *r, const char *base)
     return mark ? (struct span){mark + 1, (size_t)(url.p + url.n - mark - 1)} : (struct span){"", 0};
 }
 
+/* Without the blanks behind it. */
+static struct span value_of(const struct http_reader *r, const char *base, unsigned i)
+{
+    struct span value = {base + r->header[i].value.at, r->header[i].value.n};
+    while (value.n && (value.p[value.n - 1] == ' ' || value.p[value.n - 1] == '\t'))
+        value.n--;
+    return value;
+}
+
 struct span http_header(const struct http_reader *r, const char *base, const char *name)
 {
     size_t n = strlen(name);
     for (unsigned i = r->n_headers; i-- > 0;) {
         const struct http_run *h = &r->header[i].name;
         if (h->n == n && strncasecmp(base + h->at, name, n) == 0)
-            return (struct span){base + r->header[i].value.at, r->header[i].value.n};
+            return value_of(r, base, i);
     }
     return (struct span){"", 0};
 }
@@ -197,8 +223,7 @@ bool http_header_has(const struct http_reader *r, const char *base, const char *
     size_t n = strlen(name);
     for (unsigned i = 0; i < r->n_headers; i++) {
         const struct http_run *h = &r->header[i].name;
-        if (h->n == n && strncasecmp(base + h->at, name, n) == 0 &&
-            list_has((struct span){base + r->header[i].value.at, r->header[i].value.n}, token))
+        if (h->n == n && strncasecmp(base + h->at, name, n) == 0 && list_has(value_of(r, base, i), token))
             return true;
     }
     return false;

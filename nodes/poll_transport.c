@@ -253,6 +253,13 @@ void poll_release(struct session *s)
         answer_get(p, NOOP_PACKET);
 }
 
+void poll_hold(struct session *s)
+{
+    struct poll *p = poll_of(s);
+    if (p)
+        p->released = false;
+}
+
 void poll_leave(struct session *s)
 {
     struct poll *p = poll_of(s);

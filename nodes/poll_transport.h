@@ -25,6 +25,8 @@ void poll_gone(struct session *s, struct conn *c);
 
 /* The candidate has answered a probe: the client is waiting for its poll to end. */
 void poll_release(struct session *s);
+/* The candidate is gone: polls wait again. */
+void poll_hold(struct session *s);
 /* The upgrade is complete: the pending GET ends, what polling kept is freed. */
 void poll_leave(struct session *s);
 

@@ -17,6 +17,7 @@ struct web {
     atomic_bool ready;
     struct api_wait *waits; /* api.c's; the reactor's */
     unsigned n_waits;
+    bool stopping;
 };
 
 /* user is a struct web. */

@@ -96,7 +96,9 @@ static void put_frame(struct conn *c, enum ws_opcode opcode, const void *payload
         memcpy(s.p, frame, head_n + n);
         session_push(c->session, &s, 1, false);
         slice_unref(&s);
-    } else if (c->out.bytes > UNREAD_BYTES || conn_put(c, frame, head_n + n)) {
+    } else if (is_candidate(c) && c->out.bytes > UNREAD_BYTES) {
+        conn_gone(c);
+    } else if (conn_put(c, frame, head_n + n)) {
         conn_gone(c);
     } else {
         conn_flush(c);
@@ -127,7 +129,7 @@ static void close_transport(struct session *s, enum close_reason reason)
         return;
     }
     /* What was queued before the end still goes out, then the close frame. */
-    if (s->base64 ? (outq_empty(&c->out) && move_as_base64(s, c)) : outq_move(&s->out, &c->out)) {
+    if (s->base64 ? move_as_base64(s, c) : outq_move(&s->out, &c->out)) {
         conn_abort(c);
         return;
     }
@@ -153,6 +155,7 @@ static void drop_candidate(struct conn *c, unsigned status)
     struct session *s = c->session;
     put_close(c, status);
     s->candidate = NULL;
+    poll_hold(s);
     c->session = NULL;
     if (!c->is_dead)
         conn_end(c);
@@ -298,6 +301,7 @@ static void on_gone(struct conn *c)
     c->session = NULL;
     if (s->candidate == c) {
         s->candidate = NULL;
+        poll_hold(s);
         return;
     }
     s->link = NULL;

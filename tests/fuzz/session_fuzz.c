@@ -236,7 +236,7 @@ static void ask(struct input *in)
     p->used = true;
     p->wait.on_ack = on_ack;
     p->wait.on_done = on_done;
-    ack_wait_start(&p->wait, w.reactor, what & 8 ? 0 : 60000);
+    ack_wait_start(&p->wait, w.hub, what & 8 ? 0 : 60000);
     struct emit e = {.nsp = namespaces[what >> 4 & 1],
                      .event = SPAN("\"ask\""),
                      .to = &to,

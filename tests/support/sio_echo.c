@@ -85,7 +85,7 @@ static void ask(struct socket *s, const struct sio_packet *packet, const struct 
         return;
     q->wait.on_ack = on_answer;
     q->wait.on_done = on_answered;
-    ack_wait_start(&q->wait, s->session->engine->reactor, ACK_TIMEOUT_MS);
+    ack_wait_start(&q->wait, s->nsp->hub, ACK_TIMEOUT_MS);
     emit_to(s, SPAN("\"please-ack\""), packet->args, attachments, packet->attachments, false, &q->wait);
 }
 

@@ -76,7 +76,7 @@ static void ask_with(struct collector *c, struct emit e, uint32_t timeout_ms)
     uint64_t seq;
     c->wait.on_ack = on_ack;
     c->wait.on_done = on_done;
-    ack_wait_start(&c->wait, w.reactor, timeout_ms);
+    ack_wait_start(&c->wait, w.hub, timeout_ms);
     e.nsp = e.nsp.n ? e.nsp : SPAN("/");
     e.event = SPAN("\"ask\"");
     e.wait = &c->wait;
@@ -255,7 +255,7 @@ static void a_wait_may_be_cancelled(void **state)
 static void a_wait_that_was_not_used_may_be_cancelled(void **state)
 {
     (void)state;
-    ack_wait_start(&all.wait, w.reactor, 1);
+    ack_wait_start(&all.wait, w.hub, 1);
     ack_wait_cancel(&all.wait);
     ack_wait_cancel(&all.wait);
     world_turn(&w);
