@@ -337,12 +337,14 @@ static bool is_node(const struct rundir_node *node, const char *program)
 unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX])
 {
     struct rundir_state state;
-    char program[PATH_MAX];
+    char beside[PATH_MAX], program[PATH_MAX];
     unsigned n = 0;
 
     if (rundir_load(dir, &state) != 0)
         return 0;
-    rundir_node_program(program);
+    rundir_node_program(beside);
+    if (!realpath(beside, program)) /* gone by now; then /proc has the path it had */
+        snprintf(program, sizeof program, "%s", beside);
     for (uint32_t i = 0; i < state.nodes_n; i++) {
         if (is_node(&state.nodes[i], program))
             pids[n++] = state.nodes[i].pid;

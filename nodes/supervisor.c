@@ -446,6 +446,7 @@ static int block_signals(struct supervisor *s)
 {
     sigset_t mask;
 
+    signal(SIGPIPE, SIG_IGN); /* whoever read our lines may leave */
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);

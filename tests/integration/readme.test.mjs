@@ -27,7 +27,7 @@ before(async () => {
   bus.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'starling-test-'));
   bus.env = { ...process.env, XDG_RUNTIME_DIR: bus.folder };
   bus.port = await freePort();
-  bus.child = spawn(path.join(bin, 'starling'), ['up', '--port', String(bus.port)], { env: bus.env });
+  bus.child = spawn(path.join(bin, 'starling'), ['up', '-n', '2', '--port', String(bus.port)], { env: bus.env });
   let output = '';
   for (const stream of [bus.child.stdout, bus.child.stderr]) stream.on('data', (data) => { output += data; });
   bus.ended = new Promise((resolve) => { bus.child.on('close', resolve); });
