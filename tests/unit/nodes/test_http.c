@@ -240,12 +240,11 @@ static void nothing_new_changes_nothing(void **state)
 }
 
 /* ---- what the parser takes and must not ----
- * The library is built without its strict mode, and lets the following pass. */
+ * The library is built without its strict mode, and lets the following pass: http.c refuses it. */
 
 static void blanks_behind_a_value_are_not_part_of_it(void **state)
 {
     (void)state;
-    skip();
     is_read_as("GET / HTTP/1.1\r\nHost: a \t\r\nOrigin: \t \r\n\r\n", "<GET></><><a><><><><><><><>");
 }
 
@@ -253,7 +252,6 @@ static void blanks_behind_a_value_are_not_part_of_it(void **state)
 static void a_value_that_is_continued_on_the_next_line_is_refused(void **state)
 {
     (void)state;
-    skip();
     is_refused("GET / HTTP/1.1\r\nX-Folded: one\r\n two\r\nHost: a\r\n\r\n", ERR_HTTP_SYNTAX);
     is_refused("GET / HTTP/1.1\r\nX-Folded: one\n\ttwo\r\nHost: a\r\n\r\n", ERR_HTTP_SYNTAX);
 }
@@ -262,7 +260,6 @@ static void a_value_that_is_continued_on_the_next_line_is_refused(void **state)
 static void a_blank_in_the_name_of_a_header_is_refused(void **state)
 {
     (void)state;
-    skip();
     is_refused("GET / HTTP/1.1\r\nbad name: x\r\n\r\n", ERR_HTTP_SYNTAX);
     is_refused("GET / HTTP/1.1\r\nHost : x\r\n\r\n", ERR_HTTP_SYNTAX);
     is_refused("POST / HTTP/1.1\r\nContent-Length : 5\r\n\r\nhello", ERR_HTTP_SYNTAX);
@@ -272,7 +269,6 @@ static void a_blank_in_the_name_of_a_header_is_refused(void **state)
 static void a_head_ends_with_a_line_feed_and_nothing_else(void **state)
 {
     (void)state;
-    skip();
     is_refused("GET / HTTP/1.1\r\nHost: a\r\n\rX", ERR_HTTP_SYNTAX);
 }
 
