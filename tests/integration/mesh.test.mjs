@@ -4,7 +4,7 @@ import http from 'node:http';
 import { test } from 'node:test';
 import { startCluster } from '../support/cluster.mjs';
 import { MODES, call, client, connected, metric, occurrence, received } from '../support/clients.mjs';
-import { eventually, sleep } from '../support/servers.mjs';
+import { eventually, freePort, sleep, startServer } from '../support/servers.mjs';
 
 const SETTLED_MS = 300; // presence travels in the background
 
@@ -202,4 +202,29 @@ test('an emit confirmed by the mesh is answered when all nodes have it', async (
     process.kill(cluster.nodes[2].pid, 'SIGCONT');
   }
   assert.equal((await emit({ event: 'x', ack: 100 })).status, 400);
+});
+
+test('nodes that know each other by address are one bus, over TCP', async (t) => {
+  const ports = [await freePort(), await freePort()];
+  const nodes = await Promise.all([0, 1].map((k) => startServer('starling-node', {
+    meshPort: ports[k], peers: `127.0.0.1:${ports[1 - k]}`, name: `host-${k}`,
+  })));
+  t.after(() => Promise.all(nodes.map((node) => node.stop())));
+  const [a, b] = await Promise.all(nodes.map((node) => connected(t, node, MODES.upgrade)));
+  await Promise.all([a, b].map((socket) => call(socket, 'bus:join', 'room')));
+  await eventually(async () => await who(a, 'room') === 2 && await who(b, 'room') === 2, 'everybody to be known');
+  await call(a, 'bus:emit', { to: 'room', event: 'x', args: [1] });
+  assert.deepEqual(await received(b, 'x'), [1]);
+});
+
+test('nodes of another cluster are not heard', async (t) => {
+  const ports = [await freePort(), await freePort()];
+  const nodes = await Promise.all([0, 1].map((k) => startServer('starling-node', {
+    meshPort: ports[k], peers: `127.0.0.1:${ports[1 - k]}`, cluster: `cluster-${k}`,
+  })));
+  t.after(() => Promise.all(nodes.map((node) => node.stop())));
+  for (const node of nodes) {
+    assert.equal(await metric(node, 'starling_mesh_peers'), 0);
+    await eventually(async () => await metric(node, 'starling_mesh_rejected_total') > 0, 'the strangers to be refused');
+  }
 });
