@@ -33,7 +33,7 @@ enum { NET_NODES = 5, NET_KINDS = 64 };
 struct net_way {
     bool is_cut;
     unsigned loss, twice; /* of 1000 messages */
-    unsigned delay_ms;    /* at most; more than 0 reorders */
+    unsigned delay_ms;    /* at most; more than 0 reorders, unless keeps_order */
 };
 
 struct net_node {
@@ -58,6 +58,8 @@ struct net_message {
 struct net {
     struct net_node node[NET_NODES];
     struct net_way way[NET_NODES][NET_NODES]; /* from, to */
+    bool keeps_order;                         /* of what is published, and of what is sent, as ZeroMQ does */
+    uint64_t last_ms[NET_NODES][NET_NODES][2];
     struct net_message *first, *last;
     uint64_t seed;
     /* True: lost. Sees every message that is not cut. */
@@ -104,28 +106,32 @@ static inline void net_enqueue(struct net *net, struct net_message *m)
         net->last = m;
 }
 
-/* As if it came from that node. */
-static inline void net_put(struct net *net, unsigned from, unsigned to, struct span message,
-                           unsigned after_ms)
+static inline void net_put(struct net *net, unsigned from, unsigned to, struct span message, uint64_t due_ms)
 {
     struct net_message *m = malloc(sizeof(*m) + message.n);
     MUST(m);
-    *m = (struct net_message){.from = from, .to = to, .due_ms = net_clock_ms + after_ms, .n = message.n};
+    *m = (struct net_message){.from = from, .to = to, .due_ms = due_ms, .n = message.n};
     memcpy(m->bytes, message.p, message.n);
     net_enqueue(net, m);
 }
 
-static inline void net_send(struct net *net, unsigned from, unsigned to, struct span message)
+static inline void net_send(struct net *net, unsigned from, unsigned to, struct span message, bool is_direct)
 {
     const struct net_way *way = &net->way[from][to];
+    uint64_t *last_ms = &net->last_ms[from][to][is_direct];
     net->sent[net_kind(message)]++;
     if (net->largest < message.n)
         net->largest = message.n;
     if (!net->node[to].peers || way->is_cut || net_draw(net, 1000) < way->loss ||
         (net->loses && net->loses(net, from, to, message)))
         return;
-    for (unsigned copies = net_draw(net, 1000) < way->twice ? 2 : 1; copies > 0; copies--)
-        net_put(net, from, to, message, 1 + (unsigned)net_draw(net, way->delay_ms + 1));
+    for (unsigned copies = net_draw(net, 1000) < way->twice ? 2 : 1; copies > 0; copies--) {
+        uint64_t due_ms = net_clock_ms + 1 + net_draw(net, way->delay_ms + 1);
+        if (net->keeps_order && due_ms < *last_ms)
+            due_ms = *last_ms;
+        *last_ms = due_ms;
+        net_put(net, from, to, message, due_ms);
+    }
 }
 
 /* Takes what is next for a node that can have it out of the queue; with down: what is for this node. */
@@ -163,14 +169,14 @@ static inline void net_on_publish(void *link, struct span message)
     const struct net_node *node = link;
     for (unsigned i = 0; i < NET_NODES; i++)
         if (node->net->node[i].hears[node->index])
-            net_send(node->net, node->index, i, message);
+            net_send(node->net, node->index, i, message, false);
 }
 
 static inline void net_on_send(void *link, struct peers_channel *channel, struct span message)
 {
     const struct net_node *node = link;
     MUST(channel->from == node);
-    net_send(node->net, node->index, channel->to, message);
+    net_send(node->net, node->index, channel->to, message, true);
 }
 
 static inline struct peers_channel *net_on_open(void *link, struct span pub, struct span router)
