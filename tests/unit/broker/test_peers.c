@@ -133,6 +133,7 @@ static void a_late_node_is_ready_when_it_knows_who_is_there(void **state)
     net_name(&net, 2, 0);
     net_name(&net, 2, 1);
     net.way[0][2].delay_ms = 200;
+    net.keeps_order = true;
     peers_start(nodes[2].peers);
     while (nodes[2].readies == 0)
         net_step(&net);
@@ -382,7 +383,6 @@ static void what_waits_behind_a_hole_is_bounded_and_comes_in_the_end(void **stat
 static void a_large_hole_is_repaired_without_a_flood(void **state)
 {
     (void)state;
-    is_broken("each part of an answer asks for all the rest again");
     start_all(2);
     assert_true(knows(all_know_each_other));
     say(0);
@@ -538,6 +538,28 @@ static void freeze(bool wakes_first)
     assert_int_equal(lost_by_all(), 0);
 }
 
+/* It has heard nobody meanwhile, and that says nothing about them. */
+static void who_was_frozen_does_not_believe_the_others_dead(void **state)
+{
+    (void)state;
+    is_broken("heard_ms is moved beyond now, which looks like an endless silence");
+    for (unsigned wakes_first = 0; wakes_first < 2; wakes_first++) {
+        options.peer_timeout_ms = 300;
+        start_over(1);
+        start_all(3);
+        assert_true(knows(all_know_each_other));
+        unsigned voids = view_of(1, nodes[0].self)->voids;
+        nodes[1].at->is_frozen = true;
+        net_run(&net, 5000);
+        if (wakes_first)
+            net_turn(nodes[1].at);
+        nodes[1].at->is_frozen = false;
+        net_run(&net, 2000);
+        assert_int_equal(view_of(1, nodes[0].self)->voids, voids);
+        assert_int_equal(peers_alive(nodes[1].peers), 2);
+    }
+}
+
 static void who_was_frozen_goes_on_without_loss(void **state)
 {
     (void)state;
@@ -633,6 +655,7 @@ int main(void)
         TEST(the_tail_of_a_dead_origin_is_settled_among_those_left),
         TEST(a_hole_that_died_with_its_origin_ends_the_same_everywhere),
         TEST(survivors_agree_whatever_they_had_heard),
+        TEST(who_was_frozen_does_not_believe_the_others_dead),
         TEST(who_was_frozen_goes_on_without_loss),
         TEST(who_starts_again_is_another_and_the_old_one_is_dead_at_once),
         TEST(confirmed_is_what_every_living_peer_has),
