@@ -121,27 +121,31 @@ static void put_presence(void *user, struct peers *peers)
 static void on_emit(void *user, struct mesh_origin from, uint64_t seq, const struct mesh_emit *emit)
 {
     struct cluster *c = user;
-    (void)from, (void)seq;
-    hub_deliver(c->hub, &(struct emit){
-                            .nsp = emit->nsp,
-                            .to = emit->to,
-                            .n_to = emit->n_to,
-                            .except = emit->except,
-                            .n_except = emit->n_except,
-                            .event = emit->event,
-                            .args = emit->args,
-                            .attachments = emit->attachments,
-                            .n_attachments = emit->n_attachments,
-                            .is_volatile = emit->is_volatile,
-                        });
+    int err = hub_deliver(c->hub, &(struct emit){
+                                      .nsp = emit->nsp,
+                                      .to = emit->to,
+                                      .n_to = emit->n_to,
+                                      .except = emit->except,
+                                      .n_except = emit->n_except,
+                                      .event = emit->event,
+                                      .args = emit->args,
+                                      .attachments = emit->attachments,
+                                      .n_attachments = emit->n_attachments,
+                                      .is_volatile = emit->is_volatile,
+                                  });
+    if (err) { /* never a silent hole */
+        metrics_add(c->hub->metrics, METRIC_MESH_LOST, 1);
+        log_event(LOG_WARN, "emit_lost", LOG_UINT("tag", from.tag), LOG_UINT("boot", from.boot),
+                  LOG_UINT("number", seq), LOG_TEXT("reason", err_text(err)));
+    }
 }
 
 static struct socket *far_enter(struct cluster *c, struct mesh_origin from, const struct mesh_presence *p)
 {
     char text[ORIGIN_ROOM_BYTES];
-    struct nsp *nsp = hub_obtain(c->far, p->nsp);
+    struct nsp *nsp = p->sid.n == ID_CHARS ? hub_obtain(c->far, p->nsp) : NULL;
     struct socket *s = nsp ? nsp_find(nsp, p->sid) : NULL;
-    if (s || !nsp || p->sid.n != ID_CHARS)
+    if (s || !nsp)
         return s;
     s = hub_add_known(c->far, nsp, p->sid.p);
     if (s && room_join(s, origin_room(text, from))) {

@@ -213,7 +213,8 @@ int room_join(struct socket *s, struct span name)
     struct room *room = room_find(s->nsp, name);
     if (room && room_has(room, s))
         return 0;
-    if (s->n_places > LIMIT_ROOMS_PER_SOCKET)
+    /* A socket of another node has a room more: that of its origin. */
+    if (s->n_places > LIMIT_ROOMS_PER_SOCKET + (s->session == NULL))
         return ERR_LIMIT;
     room = room_obtain(s->nsp, name);
     if (!room)

@@ -59,9 +59,13 @@ struct origin {
     bool in_hole;
     enum presence_state presence;
     uint64_t presence_as_of, presence_asked_ms;
-    struct held_list late; /* presence records that came during the snapshot */
-    uint64_t hears_us;     /* our number that it has */
+    uint64_t presence_since; /* received when it was asked for: an older snapshot answers an older question */
+    bool presence_begun;     /* its first part has come */
+    uint32_t presence_parts; /* how many of them */
+    struct held_list late;   /* presence records that came during the snapshot */
+    uint64_t hears_us;       /* our number that it has */
     bool hears_this_boot, is_ready;
+    bool is_over; /* started again: what is still under way from then counts no more */
     unsigned n_heard;
     struct mesh_heard *heard; /* what it has of others */
     UT_hash_handle hh;
@@ -309,16 +313,30 @@ static bool is_presence(enum mesh_kind kind)
     return kind >= MESH_ENTER && kind <= MESH_PART;
 }
 
+/* The snapshot begins anew: whatever is said until it is asked for is in it. */
+static void forget_presence(struct origin *o)
+{
+    o->presence = PRESENCE_UNKNOWN;
+    o->presence_begun = false;
+    drop_all(&o->late);
+}
+
+static void hold_late(struct origin *o, const struct mesh_record *record)
+{
+    if (o->late.bytes + record->raw.n > HELD_BYTES || hold(&o->late, record->seq, record->raw))
+        forget_presence(o);
+}
+
 static void deliver(struct peers *m, struct origin *o, const struct mesh_record *record)
 {
     if (record->kind == MESH_EMIT)
         m->user.on_emit(m->user.user, o->id, record->seq, &record->emit);
     else if (!is_presence(record->kind))
         return;
-    else if (o->presence == PRESENCE_KNOWN)
+    else if (o->presence == PRESENCE_KNOWN && record->seq > o->presence_as_of)
         m->user.on_presence(m->user.user, o->id, record->kind, &record->presence);
-    else
-        hold(&o->late, record->seq, record->raw);
+    else if (o->presence == PRESENCE_ASKED) /* before that: the snapshot will include it */
+        hold_late(o, record);
 }
 
 static void accept_next(struct peers *m, struct origin *o, const struct mesh_record *record)
@@ -400,6 +418,7 @@ static void declare_lost(struct peers *m, struct origin *o, uint64_t last)
     o->received = last;
     o->progress_ms = now_ms(m);
     ring_restart(m->ring, o->id);
+    forget_presence(o); /* who came and went in the gap is not known */
     m->user.on_gap(m->user.user, o->id, first, last);
     accept_held(m, o);
 }
@@ -491,24 +510,25 @@ static void answer_presence(struct peers *m, const struct peer *p)
     /* All in one go, so that it is the state after exactly one number. */
     msgpack_sbuffer_clear(&m->parts);
     m->user.put_presence(m->user.user, m);
-    struct mesh_reader r = {m->parts.data, m->parts.data + m->parts.size};
-    bool first = true, last = false;
+    const char *parts = m->parts.size ? m->parts.data : "";
+    struct mesh_reader r = {parts, parts + m->parts.size};
+    bool last = false;
     int got = 1;
-    while (!last) {
+    for (uint32_t number = 0; !last; number++) {
         msgpack_sbuffer part;
         msgpack_sbuffer_init(&part);
         while (part.size < BATCH_BYTES && (got = mesh_read(&r, &m->record)) == 1)
             msgpack_sbuffer_write(&part, m->record.raw.p, m->record.raw.n);
         last = got != 1;
-        struct mesh_record head = {.kind = MESH_PRESENCE,
-                                   .part = {.as_of = m->seq, .first = first, .last = last}};
+        struct mesh_record head = {
+            .kind = MESH_PRESENCE,
+            .part = {.as_of = m->seq, .first = number == 0, .last = last, .number = number}};
         if (begin(m, &m->scratch) == 0 && mesh_write(&m->scratch, &head) == 0) {
             if (part.size)
                 msgpack_sbuffer_write(&m->scratch, part.data, part.size);
             m->link.send(m->link.link, p->channel, message(&m->scratch));
         }
         msgpack_sbuffer_destroy(&part);
-        first = false;
     }
 }
 
@@ -519,19 +539,32 @@ static void ask_presence(struct peers *m, struct origin *o)
     bool again = now - o->presence_asked_ms > HOLE_WAIT_MS;
     if (!p || o->presence == PRESENCE_KNOWN || (o->presence == PRESENCE_ASKED && !again))
         return;
+    if (o->presence == PRESENCE_UNKNOWN)
+        o->presence_since = o->received;
     o->presence = PRESENCE_ASKED;
+    o->presence_begun = false;
     o->presence_asked_ms = now;
     send_to(m, p, &(struct mesh_record){.kind = MESH_ASK_PRESENCE});
 }
 
-static void take_part(struct peers *m, struct origin *o, const struct mesh_presence_part *part)
+/* False: not a part of the snapshot that is wanted. */
+static bool take_part(struct peers *m, struct origin *o, const struct mesh_presence_part *part)
 {
-    if (o->presence != PRESENCE_ASKED)
-        return;
+    if (o->presence != PRESENCE_ASKED || part->as_of < o->presence_since)
+        return false;
+    if (!part->first && (!o->presence_begun || part->as_of != o->presence_as_of))
+        return false;
+    if (part->number != (part->first ? 0 : o->presence_parts)) { /* one is lost: all of it again */
+        o->presence_begun = false;
+        return false;
+    }
+    o->presence_parts = part->number + 1;
     if (part->first)
         m->user.on_presence_void(m->user.user, o->id);
+    o->presence_begun = true;
     o->presence_asked_ms = now_ms(m);
     o->presence_as_of = part->as_of;
+    return true;
 }
 
 /* The snapshot is complete: what it does not include yet follows. */
@@ -576,8 +609,7 @@ static void die(struct peers *m, struct origin *o)
               LOG_UINT("received", o->received));
     o->state = ORIGIN_DEAD;
     o->hears_this_boot = false;
-    o->presence = PRESENCE_UNKNOWN;
-    drop_all(&o->late);
+    forget_presence(o);
     m->user.on_presence_void(m->user.user, o->id);
     count_peers(m);
 }
@@ -603,8 +635,10 @@ static void take_hello(struct peers *m, struct mesh_origin from, const struct me
         o = new_origin(m, from, hello->newest);
     if (!p || !o)
         return;
-    if (p->origin && p->origin != o && p->origin->state != ORIGIN_DEAD)
+    if (p->origin && p->origin != o && p->origin->state != ORIGIN_DEAD) {
         die(m, p->origin); /* started again */
+        p->origin->is_over = true;
+    }
     p->origin = o;
     snprintf(p->name, sizeof(p->name), "%.*s", (int)hello->name.n, hello->name.p);
     if (!hello->answer)
@@ -637,6 +671,14 @@ static void take_heartbeat(struct peers *m, struct origin *o, const struct mesh_
     }
 }
 
+/* The living first: they wait to be confirmed. */
+static void list_heard(const struct peers *m, struct mesh_heartbeat *beat, bool living)
+{
+    for (struct origin *o = m->origins; o && beat->n_heard < LIMIT_OFFSET_ORIGINS; o = o->hh.next)
+        if ((o->state != ORIGIN_DEAD) == living)
+            beat->heard[beat->n_heard++] = (struct mesh_heard){o->id, o->received};
+}
+
 static void send_heartbeat(struct peers *m)
 {
     struct mesh_record *record = &m->record;
@@ -647,8 +689,8 @@ static void send_heartbeat(struct peers *m)
     beat->ready = m->is_ready;
     beat->draining = false;
     beat->n_heard = 0;
-    for (struct origin *o = m->origins; o && beat->n_heard < LIMIT_OFFSET_ORIGINS; o = o->hh.next)
-        beat->heard[beat->n_heard++] = (struct mesh_heard){o->id, o->received};
+    list_heard(m, beat, true);
+    list_heard(m, beat, false);
     send_batch(m); /* what it counts comes before it */
     if (begin(m, &m->scratch) == 0 && mesh_write(&m->scratch, record) == 0)
         m->link.publish(m->link.link, message(&m->scratch));
@@ -662,7 +704,7 @@ static void on_heartbeat(struct timer *t)
     /* Who was frozen itself has heard nobody, and that says nothing about them. */
     if (m->beat_ms && now - m->beat_ms > m->options.peer_timeout_ms / 2)
         for (o = m->origins; o; o = o->hh.next)
-            o->heard_ms += now - m->beat_ms;
+            o->heard_ms = now;
     m->beat_ms = now;
     reactor_timer_set(m->reactor, t, HEARTBEAT_MS);
     send_heartbeat(m);
@@ -684,7 +726,7 @@ static void on_heartbeat(struct timer *t)
 /* ---- receiving ---- */
 
 static void take_record(struct peers *m, struct mesh_origin from, struct origin *o,
-                        struct mesh_record *record, struct origin **repaired, bool *snapshot)
+                        struct mesh_record *record, struct origin **repaired, bool *is_repair, bool *snapshot)
 {
     struct peer *p = o ? peer_of(m, o) : NULL;
     switch (record->kind) {
@@ -709,19 +751,21 @@ static void take_record(struct peers *m, struct mesh_origin from, struct origin 
             declare_lost(m, *repaired, record->repair.gone_to);
         if (*repaired)
             (*repaired)->asked_to = record->repair.to;
+        *is_repair = true;
         return;
     case MESH_PRESENCE:
         if (!o)
             return;
-        take_part(m, o, &record->part);
-        *snapshot = true;
+        *snapshot = take_part(m, o, &record->part);
         return;
     default:
-        if (*snapshot && record->seq == 0)
+        if (record->seq == 0 && (!*snapshot || !is_presence(record->kind)))
+            return;
+        if (record->seq == 0)
             m->user.on_presence(m->user.user, from, record->kind, &record->presence);
         else if (*repaired)
             take_numbered(m, *repaired, record);
-        else if (o && o->state == ORIGIN_LIVE)
+        else if (!*is_repair && o && o->state == ORIGIN_LIVE)
             take_numbered(m, o, record);
     }
 }
@@ -731,7 +775,7 @@ void peers_receive(struct peers *m, struct span bytes)
     struct mesh_reader r;
     struct mesh_head head;
     struct origin *repaired = NULL;
-    bool snapshot = false, last_part = false;
+    bool is_repair = false, snapshot = false, last_part = false;
     int got;
     if (mesh_read_head(&r, bytes, &head) || !span_eq(head.cluster, m->options.cluster)) {
         metrics_add(m->metrics, METRIC_MESH_REJECTED, 1);
@@ -740,13 +784,15 @@ void peers_receive(struct peers *m, struct span bytes)
     if (same(head.origin, m->options.self))
         return;
     struct origin *o = find_origin(m, head.origin);
+    if (o && o->is_over)
+        return;
     if (o)
         heard(m, o);
     while ((got = mesh_read(&r, &m->record)) == 1) {
         bool is_part = m->record.kind == MESH_PRESENCE;
         bool is_last = is_part && m->record.part.last;
-        take_record(m, head.origin, o, &m->record, &repaired, &snapshot);
-        last_part = last_part || (is_last && o && o->presence == PRESENCE_ASKED);
+        take_record(m, head.origin, o, &m->record, &repaired, &is_repair, &snapshot);
+        last_part = last_part || (is_last && snapshot);
     }
     if (got < 0)
         metrics_add(m->metrics, METRIC_MESH_REJECTED, 1);

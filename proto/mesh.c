@@ -14,6 +14,7 @@ enum {
     HELLO_ANSWER = 1,
     PRESENCE_FIRST = 1,
     PRESENCE_LAST = 2,
+    PRESENCE_NUMBER_SHIFT = 2,
 };
 
 /* Elements of a kind's record with the kind itself; 0: not known. */
@@ -171,7 +172,8 @@ static void put_body(struct writer *w, const struct mesh_record *record)
         break;
     case MESH_PRESENCE:
         put_uint(w, record->part.as_of);
-        put_uint(w, (record->part.first ? PRESENCE_FIRST : 0u) | (record->part.last ? PRESENCE_LAST : 0u));
+        put_uint(w, (record->part.first ? PRESENCE_FIRST : 0u) | (record->part.last ? PRESENCE_LAST : 0u) |
+                        (uint64_t)record->part.number << PRESENCE_NUMBER_SHIFT);
         break;
     }
 }
@@ -465,6 +467,7 @@ static void get_part(struct cursor *c, struct mesh_presence_part *part)
     uint64_t flags = get_uint(c);
     part->first = (flags & PRESENCE_FIRST) != 0;
     part->last = (flags & PRESENCE_LAST) != 0;
+    part->number = (uint32_t)(flags >> PRESENCE_NUMBER_SHIFT);
 }
 
 static void get_body(struct cursor *c, struct mesh_record *record, bool brief)

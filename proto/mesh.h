@@ -96,6 +96,7 @@ struct mesh_repair {
 struct mesh_presence_part {
     uint64_t as_of; /* the origin's number that this snapshot includes */
     bool first, last;
+    uint32_t number; /* of the part, from 0 */
 };
 
 struct mesh_record {

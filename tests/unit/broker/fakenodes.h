@@ -469,7 +469,7 @@ static inline void forge_heartbeat(uint64_t newest)
 static inline void forge_part(uint64_t as_of, bool first, bool last)
 {
     record.kind = MESH_PRESENCE;
-    record.part = (struct mesh_presence_part){.as_of = as_of, .first = first, .last = last};
+    record.part = (struct mesh_presence_part){.as_of = as_of, .first = first, .last = last, .number = !first};
     forge_record(&record);
 }
 

@@ -24,15 +24,6 @@ static struct node {
 static struct net net;
 static struct peers_options options;
 
-/* Leaves out a test that is known to fail; with STARLING_BROKEN in the environment it runs. */
-static void is_broken(const char *why)
-{
-    if (getenv("STARLING_BROKEN"))
-        return;
-    print_message("left out: %s\n", why);
-    skip();
-}
-
 static void on_ready(void *user)
 {
     struct node *n = user;
@@ -459,7 +450,6 @@ static void all_may_die(void **state)
 static void every_room_of_a_full_socket_is_known(void **state)
 {
     (void)state;
-    is_broken("the room of the origin takes one place of the socket's limit");
     char room[40];
     for (unsigned k = 0; k < LIMIT_ROOMS_PER_SOCKET; k++) {
         snprintf(room, sizeof(room), "room-%u", k);
@@ -512,7 +502,6 @@ static void every_client_is_told_of_a_gap_once(void **state)
 static void a_sid_that_is_none_is_ignored(void **state)
 {
     (void)state;
-    is_broken("its namespace stays without a socket, at which cluster_free() fails");
     record.kind = MESH_JOIN;
     record.seq = peers_newest(nodes[0].peers) + 1;
     record.presence = (struct mesh_presence){.nsp = SPAN("/new"), .sid = SPAN("short"), .n_rooms = 1};

@@ -242,10 +242,10 @@ static void test_layout_of_the_others(void **state)
     record = (struct mesh_record){.kind = MESH_ASK_PRESENCE};
     assert_written("[35]");
     record = (struct mesh_record){.kind = MESH_PRESENCE};
-    record.part = (struct mesh_presence_part){70000, true, false};
+    record.part = (struct mesh_presence_part){70000, true, false, 0};
     assert_written("[36, 70000, 1]");
-    record.part = (struct mesh_presence_part){70000, false, true};
-    assert_written("[36, 70000, 2]");
+    record.part = (struct mesh_presence_part){70000, false, true, 9};
+    assert_written("[36, 70000, 38]");
 }
 
 static void test_brief(void **state)
