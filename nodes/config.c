@@ -480,6 +480,8 @@ int config_check(const struct config *config, enum config_program program)
         return fail(&where,
                     "--port takes a number from 1 to 65534, since the next port is the node's own, not "
                     "\"65535\"");
+    if ((config->mesh_port || config->peers[0]) && !config->advertise[0] && strcmp(config->bind, "0.0.0.0") == 0)
+        return fail(&where, "--bind 0.0.0.0 needs --advertise with the address by which other hosts reach this one");
     if (config->cors_credentials && !config->cors[0])
         return fail(&where, "--cors-credentials needs --cors");
     if (program == CONFIG_NODE && config->no_pin && config->core >= 0)
@@ -581,6 +583,14 @@ void config_print_options(FILE *to, enum config_program program)
     fprintf(to, "%-*s%s\n", INDENT, "  --help, --version", "show this, or the version, and end");
 }
 
+static void print_limits(FILE *to)
+{
+    fputs("\n# Limits\n\nOf what a remote chooses; they are fixed.\n\n| limit | value |\n|---|---|\n", to);
+#define X(name, value, help) fprintf(to, "| %s | %d |\n", help, value);
+#include "limits.def"
+#undef X
+}
+
 void config_print_reference(FILE *to)
 {
     fprintf(
@@ -603,4 +613,5 @@ void config_print_reference(FILE *to)
                                    : "`starling up`",
                 row->when == RESTART ? "restart" : "reload", row->help);
     }
+    print_limits(to);
 }
