@@ -159,7 +159,8 @@ static bool good_record(const msgpack_object *o, const char *as)
 static void trim(msgpack_object *o, uint64_t kind)
 {
     const char *as = layout(kind);
-    uint64_t flags = kind == MESH_HEARTBEAT || kind == MESH_PRESENCE ? 3 : 1;
+    /* Those of PRESENCE hold the number of the part too. */
+    uint64_t flags = kind == MESH_HEARTBEAT ? 3 : kind == MESH_PRESENCE ? UINT64_C(0x3ffffffff) : 1;
     o->via.array.size = (uint32_t)(1 + strlen(as));
     for (uint32_t i = 0; as[i] != 0; i++) {
         msgpack_object *element = &o->via.array.ptr[1 + i];
