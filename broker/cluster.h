@@ -8,7 +8,7 @@
 
 struct cluster;
 
-/* The hub gets it as hub->cluster. What it needs for mesh_new() is cluster_user(). */
+/* The hub gets it as hub->cluster. What peers_new() needs of it is cluster_user(). */
 struct cluster *cluster_new(struct reactor *r, struct hub *h);
 void cluster_free(struct cluster **c);
 struct peers_user cluster_user(struct cluster *c, void (*on_ready)(void *user), void *ready_user);

@@ -143,7 +143,6 @@ bool room_has(const struct room *room, const struct socket *s)
     return false;
 }
 
-/* Doubles an array of *cap items; 0 or ERR_MEMORY. keep_first: the array is not from malloc(). */
 static int more_members(struct room *room)
 {
     uint32_t cap = room->cap ? room->cap * 2 : 2;

@@ -64,7 +64,7 @@ struct origin {
     uint32_t presence_parts; /* how many of them */
     struct held_list late;   /* presence records that came during the snapshot */
     uint64_t hears_us;       /* our number that it has */
-    bool hears_this_boot, is_ready;
+    bool hears_this_boot;
     bool is_over; /* started again: what is still under way from then counts no more */
     unsigned n_heard;
     struct mesh_heard *heard; /* what it has of others */
@@ -655,7 +655,6 @@ static void take_heartbeat(struct peers *m, struct origin *o, const struct mesh_
     free(o->heard);
     o->heard = copy;
     o->n_heard = beat->n_heard;
-    o->is_ready = beat->ready;
     if (o->newest < beat->newest)
         o->newest = beat->newest;
     for (unsigned i = 0; i < beat->n_heard; i++) {

@@ -62,7 +62,7 @@ void peers_receive(struct peers *m, struct span message);
 /* Gives a record its number, keeps it in the ring, and sends it with what else this turn brings.
  * raw and seq of the record are ignored. The number; 0 without memory. */
 uint64_t peers_publish(struct peers *m, struct mesh_record *record);
-/* Numbers only, without sending: what nobody elsewhere needs to know. */
+/* The number of the newest record of this node. */
 uint64_t peers_newest(const struct peers *m);
 
 /* Of put_presence(): one ENTER or JOIN. */

@@ -95,7 +95,6 @@ static void on_ready(struct reactor_io *io, uint32_t events)
 {
     struct conn *c = container_of(io, struct conn, io);
     if (events & EPOLLOUT) {
-        /* A role without on_drained writes by itself (ws.c). */
         c->role->on_drained(c);
         if (c->is_dead)
             return;
