@@ -5,6 +5,7 @@
 #define TAG_MAX        0xffffffu
 #define HEAD_ELEMENTS  4
 #define HEARD_ELEMENTS 3
+#define PEER_ELEMENTS  2
 
 /* The bits of flags, for each kind. */
 enum {
@@ -19,10 +20,13 @@ enum {
 
 /* Elements of a kind's record with the kind itself; 0: not known. */
 static const uint8_t elements[] = {
-    [MESH_EMIT] = 12,    [MESH_ENTER] = 4,        [MESH_EXIT] = 4,     [MESH_JOIN] = 5,
-    [MESH_PART] = 5,     [MESH_HEARTBEAT] = 5,    [MESH_HELLO] = 7,    [MESH_REPAIR] = 5,
-    [MESH_REPAIRED] = 6, [MESH_ASK_PRESENCE] = 1, [MESH_PRESENCE] = 3,
+    [MESH_EMIT] = 12,    [MESH_ENTER] = 4,        [MESH_EXIT] = 4,     [MESH_JOIN] = 5,  [MESH_PART] = 5,
+    [MESH_SET] = 5,      [MESH_HEARTBEAT] = 5,    [MESH_NOTE] = 3,     [MESH_HELLO] = 7, [MESH_REPAIR] = 5,
+    [MESH_REPAIRED] = 6, [MESH_ASK_PRESENCE] = 1, [MESH_PRESENCE] = 3, [MESH_PEERS] = 2, [MESH_TELL] = 3,
 };
+
+/* Elements behind those that version 1 had: written always, read where they are. */
+static const uint8_t later_elements[] = {[MESH_EMIT] = 1, [MESH_ENTER] = 1, [MESH_HELLO] = 1};
 
 static bool is_numbered(uint64_t kind)
 {
@@ -32,6 +36,11 @@ static bool is_numbered(uint64_t kind)
 static unsigned elements_of(uint64_t kind)
 {
     return kind < sizeof(elements) ? elements[kind] : 0;
+}
+
+static unsigned later_elements_of(uint64_t kind)
+{
+    return kind < sizeof(later_elements) ? later_elements[kind] : 0;
 }
 
 /* ---- writing ---- */
@@ -101,6 +110,7 @@ static void put_emit(struct writer *w, const struct mesh_emit *emit)
         put_bin(w, emit->attachments[i]);
     put_origin(w, emit->after_origin);
     put_uint(w, emit->after_seq);
+    put_text(w, emit->skip, LIMIT_ROOM_BYTES);
 }
 
 static void put_presence(struct writer *w, const struct mesh_presence *presence, bool rooms)
@@ -133,6 +143,26 @@ static void put_hello(struct writer *w, const struct mesh_hello *hello)
     put_text(w, hello->host, MESH_NAME_BYTES);
     put_uint(w, hello->newest);
     put_uint(w, hello->answer ? HELLO_ANSWER : 0);
+    put_text(w, hello->asked, MESH_ENDPOINT_BYTES);
+}
+
+static void put_peers(struct writer *w, const struct mesh_peers *peers)
+{
+    assert(peers->n <= LIMIT_OFFSET_ORIGINS);
+    put_array(w, peers->n);
+    for (unsigned i = 0; i < peers->n; i++) {
+        put_array(w, PEER_ELEMENTS);
+        put_text(w, peers->peer[i].pub, MESH_ENDPOINT_BYTES);
+        put_text(w, peers->peer[i].router, MESH_ENDPOINT_BYTES);
+    }
+}
+
+static void put_message(struct writer *w, const struct mesh_message *message, bool key)
+{
+    put_uint(w, message->topic);
+    if (key)
+        put_bin(w, message->key);
+    put_bin(w, message->bytes);
 }
 
 static void put_repair(struct writer *w, const struct mesh_repair *repair, bool repaired)
@@ -151,6 +181,9 @@ static void put_body(struct writer *w, const struct mesh_record *record)
         put_emit(w, &record->emit);
         break;
     case MESH_ENTER:
+        put_presence(w, &record->presence, false);
+        put_uint(w, record->presence.epoch);
+        break;
     case MESH_EXIT:
         put_presence(w, &record->presence, false);
         break;
@@ -174,6 +207,14 @@ static void put_body(struct writer *w, const struct mesh_record *record)
         put_uint(w, record->part.as_of);
         put_uint(w, (record->part.first ? PRESENCE_FIRST : 0u) | (record->part.last ? PRESENCE_LAST : 0u) |
                         (uint64_t)record->part.number << PRESENCE_NUMBER_SHIFT);
+        break;
+    case MESH_PEERS:
+        put_peers(w, &record->peers);
+        break;
+    case MESH_SET:
+    case MESH_NOTE:
+    case MESH_TELL:
+        put_message(w, &record->message, record->kind == MESH_SET);
         break;
     }
 }
@@ -206,7 +247,7 @@ int mesh_write(msgpack_sbuffer *b, const struct mesh_record *record)
     size_t before = b->size;
     assert(elements_of(record->kind) != 0);
     msgpack_packer_init(&w.packer, b, msgpack_sbuffer_write);
-    put_array(&w, elements_of(record->kind));
+    put_array(&w, elements_of(record->kind) + later_elements_of(record->kind));
     put_uint(&w, record->kind);
     if (is_numbered(record->kind))
         put_uint(&w, record->seq);
@@ -387,14 +428,10 @@ static unsigned get_rooms(struct cursor *c, struct span *rooms)
     return n;
 }
 
-static void get_emit_start(struct cursor *c, struct mesh_emit *emit)
+static void get_emit(struct cursor *c, struct mesh_emit *emit, bool later)
 {
     emit->nsp = get_text(c, LIMIT_NAMESPACE_BYTES);
     emit->n_to = get_rooms(c, emit->to);
-}
-
-static void get_emit_rest(struct cursor *c, struct mesh_emit *emit)
-{
     emit->is_volatile = (get_uint(c) & EMIT_VOLATILE) != 0;
     emit->event = get_text(c, UINT32_MAX);
     emit->args = get_text(c, UINT32_MAX);
@@ -404,20 +441,7 @@ static void get_emit_rest(struct cursor *c, struct mesh_emit *emit)
         emit->attachments[i] = get_bin(c);
     emit->after_origin = get_origin(c);
     emit->after_seq = get_uint(c);
-}
-
-/* Checks all that get_emit_rest() checks: a record that is passed over here may be sent on to others. */
-static void pass_emit_rest(struct cursor *c)
-{
-    get_uint(c);
-    get_text(c, UINT32_MAX);
-    get_text(c, UINT32_MAX);
-    for (unsigned n = get_count(c, LIMIT_ROOMS_PER_CALL); n > 0; n--)
-        get_text(c, LIMIT_ROOM_BYTES);
-    for (unsigned n = get_count(c, LIMIT_ATTACHMENTS); n > 0; n--)
-        get_bin(c);
-    get_origin(c);
-    get_uint(c);
+    emit->skip = later ? get_text(c, LIMIT_ROOM_BYTES) : (struct span){NULL, 0};
 }
 
 static void get_presence(struct cursor *c, struct mesh_presence *presence, bool rooms)
@@ -443,7 +467,7 @@ static void get_heartbeat(struct cursor *c, struct mesh_heartbeat *heartbeat)
     }
 }
 
-static void get_hello(struct cursor *c, struct mesh_hello *hello)
+static void get_hello(struct cursor *c, struct mesh_hello *hello, bool later)
 {
     hello->name = get_text(c, MESH_NAME_BYTES);
     hello->pub = get_text(c, MESH_ENDPOINT_BYTES);
@@ -451,6 +475,26 @@ static void get_hello(struct cursor *c, struct mesh_hello *hello)
     hello->host = get_text(c, MESH_NAME_BYTES);
     hello->newest = get_uint(c);
     hello->answer = (get_uint(c) & HELLO_ANSWER) != 0;
+    hello->asked = later ? get_text(c, MESH_ENDPOINT_BYTES) : (struct span){NULL, 0};
+}
+
+static void get_peers(struct cursor *c, struct mesh_peers *peers)
+{
+    peers->n = get_count(c, LIMIT_OFFSET_ORIGINS);
+    for (unsigned i = 0; i < peers->n; i++) {
+        uint64_t n = get_array(c);
+        peers->peer[i].pub = get_text(c, MESH_ENDPOINT_BYTES);
+        peers->peer[i].router = get_text(c, MESH_ENDPOINT_BYTES);
+        skip(c, n >= PEER_ELEMENTS ? n - PEER_ELEMENTS : refuse(c));
+    }
+}
+
+static void get_message(struct cursor *c, struct mesh_message *message, bool key)
+{
+    uint64_t topic = get_uint(c);
+    message->topic = topic < MESH_TOPICS ? (unsigned)topic : 0;
+    message->key = key ? get_bin(c) : (struct span){NULL, 0};
+    message->bytes = get_bin(c);
 }
 
 static void get_repair(struct cursor *c, struct mesh_repair *repair, bool repaired)
@@ -470,17 +514,16 @@ static void get_part(struct cursor *c, struct mesh_presence_part *part)
     part->number = (uint32_t)(flags >> PRESENCE_NUMBER_SHIFT);
 }
 
-static void get_body(struct cursor *c, struct mesh_record *record, bool brief)
+static void get_body(struct cursor *c, struct mesh_record *record, bool later)
 {
     switch (record->kind) {
     case MESH_EMIT:
-        get_emit_start(c, &record->emit);
-        if (brief)
-            pass_emit_rest(c);
-        else
-            get_emit_rest(c, &record->emit);
+        get_emit(c, &record->emit, later);
         break;
     case MESH_ENTER:
+        get_presence(c, &record->presence, false);
+        record->presence.epoch = later ? get_uint(c) : 0;
+        break;
     case MESH_EXIT:
         get_presence(c, &record->presence, false);
         break;
@@ -492,7 +535,7 @@ static void get_body(struct cursor *c, struct mesh_record *record, bool brief)
         get_heartbeat(c, &record->heartbeat);
         break;
     case MESH_HELLO:
-        get_hello(c, &record->hello);
+        get_hello(c, &record->hello, later);
         break;
     case MESH_REPAIR:
     case MESH_REPAIRED:
@@ -502,6 +545,14 @@ static void get_body(struct cursor *c, struct mesh_record *record, bool brief)
         break;
     case MESH_PRESENCE:
         get_part(c, &record->part);
+        break;
+    case MESH_PEERS:
+        get_peers(c, &record->peers);
+        break;
+    case MESH_SET:
+    case MESH_NOTE:
+    case MESH_TELL:
+        get_message(c, &record->message, record->kind == MESH_SET);
         break;
     }
 }
@@ -524,39 +575,43 @@ int mesh_read_head(struct mesh_reader *r, struct span message, struct mesh_head 
     return c.bad ? ERR_MESH : 0;
 }
 
+/* What is behind the kind of a record with n elements. */
+static void get_record(struct cursor *c, struct mesh_record *record, uint64_t kind, uint64_t n)
+{
+    unsigned known = elements_of(kind), later = later_elements_of(kind);
+    bool has_later = later != 0 && n >= known + later;
+    record->kind = (enum mesh_kind)kind;
+    record->seq = is_numbered(kind) ? get_uint(c) : 0;
+    if (known == 0)
+        known = 2; /* a kind that is not known but has a number */
+    else if (n >= known)
+        get_body(c, record, has_later);
+    if (n < known)
+        refuse(c);
+    else
+        skip(c, n - known - (has_later ? later : 0));
+}
+
 /* The reader moves past whole records only: at a broken one it stays. */
-static int read_record(struct mesh_reader *r, struct mesh_record *record, bool brief)
+int mesh_read(struct mesh_reader *r, struct mesh_record *record)
 {
     struct cursor c = {(const uint8_t *)r->p, (const uint8_t *)r->end, false};
     while (c.p < c.end) {
         const char *start = (const char *)c.p;
         uint64_t n = get_array(&c), kind = n > 0 ? get_uint(&c) : refuse(&c);
-        unsigned known = elements_of(kind);
-        if (known != 0 && n >= known) {
-            record->kind = (enum mesh_kind)kind;
-            record->seq = is_numbered(kind) ? get_uint(&c) : 0;
-            get_body(&c, record, brief);
-            n -= known;
-        } else {
-            n = known == 0 && n > 0 ? n - 1 : refuse(&c);
-        }
-        skip(&c, n);
+        bool is_known = elements_of(kind) != 0 || is_numbered(kind);
+        if (c.bad)
+            return ERR_MESH;
+        if (is_known)
+            get_record(&c, record, kind, n);
+        else
+            skip(&c, n - 1);
         if (c.bad)
             return ERR_MESH;
         r->p = (const char *)c.p;
         record->raw = (struct span){start, (size_t)(r->p - start)};
-        if (known != 0)
+        if (is_known)
             return 1;
     }
     return 0;
-}
-
-int mesh_read(struct mesh_reader *r, struct mesh_record *record)
-{
-    return read_record(r, record, false);
-}
-
-int mesh_read_brief(struct mesh_reader *r, struct mesh_record *record)
-{
-    return read_record(r, record, true);
 }

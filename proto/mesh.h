@@ -11,10 +11,11 @@
 #include <stdint.h>
 
 /* Raised when a record's meaning changes; a node speaks with MESH_VERSION - 1 too. Records of unknown kinds, and
- * elements behind those that are known, are skipped, so most additions need no new version. */
-#define MESH_VERSION 1
+ * elements behind those that are known, are skipped, so most additions need no new version. Version 1 does not know
+ * MESH_SET, and that kinds below MESH_HEARTBEAT have numbers whatever they are. */
+#define MESH_VERSION 2
 
-#define MESH_NAME_BYTES 64
+#define MESH_NAME_BYTES     64
 #define MESH_ENDPOINT_BYTES 128
 
 /* One start of one node. */
@@ -26,7 +27,7 @@ struct mesh_origin {
 /* The beginning of each message. */
 struct mesh_head {
     unsigned version;
-    struct span cluster; /* another cluster's messages are ignored */
+    struct span cluster;       /* another cluster's messages are ignored */
     struct mesh_origin origin; /* who sends it */
 };
 
@@ -37,14 +38,27 @@ enum mesh_kind {
     MESH_EXIT = 3,  /* it is gone from it, and from all rooms */
     MESH_JOIN = 4,  /* it is in these rooms now, too */
     MESH_PART = 5,  /* and not in these any more */
+    MESH_SET = 6,   /* the value of a key of this origin, from now on; part of the snapshot of presence */
     /* Not numbered. */
     MESH_HEARTBEAT = 16,
+    MESH_NOTE = 17, /* to all, and nobody asks for it again */
     /* Between two peers. */
-    MESH_HELLO = 32,    /* who I am, where to hear me */
-    MESH_REPAIR = 33,   /* send me these numbers of an origin */
-    MESH_REPAIRED = 34, /* here are some: the numbered records follow in the same message; and what I do not have */
+    MESH_HELLO = 32,  /* who I am, where to hear me */
+    MESH_REPAIR = 33, /* send me these numbers of an origin */
+    MESH_REPAIRED =
+        34, /* here are some: the numbered records follow in the same message; and what I do not have */
     MESH_ASK_PRESENCE = 35, /* send me who is with you */
-    MESH_PRESENCE = 36,     /* one part of it: ENTER and JOIN records with number 0 follow in the same message */
+    MESH_PRESENCE = 36,     /* one part of it: ENTER, JOIN and SET with number 0 follow in the same message */
+    MESH_PEERS = 37,        /* whom else I know */
+    MESH_TELL = 40,         /* what one part of a node says to the same part of another one */
+};
+
+/* Whose a SET, NOTE or TELL is. */
+enum mesh_topic {
+    MESH_TOPIC_SESSIONS = 1, /* session directory, requests and sessions that move */
+    MESH_TOPIC_AGENTS = 2,   /* registrations, calls and answers of agents */
+    MESH_TOPIC_STATUS = 3,   /* what a node says of itself each second */
+    MESH_TOPICS
 };
 
 struct mesh_emit {
@@ -52,7 +66,9 @@ struct mesh_emit {
     unsigned n_to, n_except, n_attachments;
     bool is_volatile;
     struct span event, args; /* raw JSON, as the hub has it */
-    struct mesh_origin after_origin; /* to be held until this origin's number after_seq has come; tag 0: nothing */
+    struct span skip;        /* sid of the sender, who does not get it, or empty */
+    struct mesh_origin
+        after_origin; /* to be held until this origin's number after_seq has come; tag 0: nothing */
     uint64_t after_seq;
     struct span to[LIMIT_ROOMS_PER_CALL], except[LIMIT_ROOMS_PER_CALL];
     struct span attachments[LIMIT_ATTACHMENTS];
@@ -61,6 +77,7 @@ struct mesh_emit {
 /* ENTER, EXIT: without rooms. */
 struct mesh_presence {
     struct span nsp, sid;
+    uint64_t epoch; /* of ENTER: how often the session has changed its node */
     unsigned n_rooms;
     struct span rooms[LIMIT_ROOMS_PER_CALL];
 };
@@ -72,7 +89,7 @@ struct mesh_heard {
 };
 
 struct mesh_heartbeat {
-    uint64_t newest; /* own number */
+    uint64_t newest;  /* own number */
     uint64_t sent_us; /* own clock, for the delay of links */
     bool ready, draining;
     unsigned n_heard;
@@ -83,6 +100,8 @@ struct mesh_hello {
     struct span name, pub, router; /* endpoints as other hosts reach them */
     struct span host;              /* nodes of one host have the same */
     uint64_t newest;
+    struct span
+        asked; /* the router endpoint that this hello is sent to; of an answer: that the hello was sent to */
     bool answer; /* this is the answer to a hello */
 };
 
@@ -99,10 +118,23 @@ struct mesh_presence_part {
     uint32_t number; /* of the part, from 0 */
 };
 
+struct mesh_peers {
+    unsigned n;
+    struct mesh_endpoints {
+        struct span pub, router;
+    } peer[LIMIT_OFFSET_ORIGINS];
+};
+
+/* SET: an empty value removes the key. NOTE, TELL: without a key. */
+struct mesh_message {
+    unsigned topic;
+    struct span key, bytes;
+};
+
 struct mesh_record {
-    enum mesh_kind kind;
-    uint64_t seq;    /* of numbered kinds */
-    struct span raw; /* the record's own bytes: what rings keep and repairs send */
+    enum mesh_kind kind; /* below MESH_HEARTBEAT it may be an unknown one: then only seq and raw are filled */
+    uint64_t seq;        /* of numbered kinds */
+    struct span raw;     /* the record's own bytes: what rings keep and repairs send */
     union {
         struct mesh_emit emit;
         struct mesh_presence presence;
@@ -110,6 +142,8 @@ struct mesh_record {
         struct mesh_hello hello;
         struct mesh_repair repair;
         struct mesh_presence_part part;
+        struct mesh_peers peers;
+        struct mesh_message message;
     };
 };
 
@@ -129,7 +163,5 @@ struct mesh_reader {
 int mesh_read_head(struct mesh_reader *r, struct span message, struct mesh_head *head);
 /* 1: *record is filled; 0: the end; ERR_MESH: broken from here on. Unknown kinds are skipped. */
 int mesh_read(struct mesh_reader *r, struct mesh_record *record);
-/* The same, but of an EMIT only kind, seq, raw and nsp, to, n_to: enough to see that nobody here wants it. */
-int mesh_read_brief(struct mesh_reader *r, struct mesh_record *record);
 
 #endif

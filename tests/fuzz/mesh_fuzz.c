@@ -255,7 +255,7 @@ static int step(struct mesh_reader *r, struct mesh_reader *s, struct mesh_record
             msgpack_unpacked_destroy(&tree);
     }
     int result = mesh_read(r, full);
-    CHECK(mesh_read_brief(s, &brief) == result && s->p == r->p);
+    CHECK(mesh_read(s, &brief) == result && s->p == r->p);
     CHECK(verdict == UNCLEAR || result == (verdict == GOOD ? 1 : verdict == BROKEN ? ERR_MESH : 0));
     if (result == 1)
         check_brief(&brief, full);
