@@ -230,7 +230,7 @@ static void test_layout_of_the_others(void **state)
     record.heartbeat.ready = false;
     assert_written("[16, 299, 1000000, 2, [[658188, 6, 7]]]");
     record = (struct mesh_record){.kind = MESH_HELLO};
-    record.hello = (struct mesh_hello){SPAN("n"), SPAN("p"), SPAN("q"), SPAN("h"), 8, true};
+    record.hello = (struct mesh_hello){SPAN("n"), SPAN("p"), SPAN("q"), SPAN("h"), 8, {"", 0}, true};
     assert_written("[32, \"n\", \"p\", \"q\", \"h\", 8, 1]");
     record = (struct mesh_record){.kind = MESH_REPAIR};
     record.repair = (struct mesh_repair){{1, 2}, 3, 4, 0};
