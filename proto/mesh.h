@@ -1,6 +1,4 @@
-/* What nodes say to each other: messages of records, in msgpack. Pure functions. See mesh.md.
- * Written with msgpack-c. Read with a cursor of our own over the received bytes: msgpack-c's unpacker builds a tree of
- * objects in memory of its own for each record, and a node reads 50,000 of them a second for clients it has not. */
+/* What nodes say to each other: messages of records, in msgpack. Pure functions. See mesh.md. */
 #ifndef STARLING_MESH_H
 #define STARLING_MESH_H
 

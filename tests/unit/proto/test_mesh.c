@@ -12,6 +12,7 @@ static void *counted_realloc(void *p, size_t n)
 }
 
 #define realloc counted_realloc
+#include "mp.c"
 #include "mesh.c"
 #undef realloc
 
