@@ -12,6 +12,9 @@ const folders = {
   support: fromRoot('STARLING_SUPPORT', 'build/release/support'),
 };
 
+export const bin = folders.node;
+export const support = folders.support;
+
 export const reference = Boolean(process.env.REFERENCE);
 
 // How long any wait may take; sanitized builds on busy machines are slow.
@@ -30,7 +33,7 @@ export async function eventually(check, what, patience = PATIENCE_MS) {
   }
 }
 
-function portIsFree(port) {
+export function portIsFree(port) {
   return new Promise((resolve) => {
     const probe = net.createServer();
     probe.once('error', () => resolve(false));
@@ -49,6 +52,13 @@ export async function freePort() {
 
 const children = new Set();
 const killAll = () => children.forEach((child) => child.kill('SIGKILL'));
+
+// The child does not outlive this process.
+export function whileRunning(child) {
+  children.add(child);
+  child.on('exit', () => children.delete(child));
+}
+
 process.on('exit', killAll);
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) {
   process.on(signal, () => {
@@ -70,13 +80,14 @@ const environment = {
   ASAN_OPTIONS: [process.env.ASAN_OPTIONS, 'quarantine_size_mb=8'].filter(Boolean).join(':'),
 };
 
-const flagsOf = (options) =>
+// {pingInterval: 300} is --ping-interval 300.
+export const flagsOf = (options) =>
   Object.entries(options).flatMap(([name, value]) => {
     const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
     return value === true ? [flag] : [flag, String(value)];
   });
 
-// options are the program's flags in camel case: {pingInterval: 300} is --ping-interval 300.
+// options are the program's flags in camel case.
 export async function startServer(program, { port, ...options } = {}) {
   port ??= await freePort();
   const own = program === 'starling-node' ? { bind: '127.0.0.1', noPin: true } : {};
@@ -85,14 +96,13 @@ export async function startServer(program, { port, ...options } = {}) {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: environment,
   });
-  children.add(child);
+  whileRunning(child);
   let output = '';
   let ended;
   child.stdout.on('data', (data) => { output += data; });
   child.stderr.on('data', (data) => { output += data; });
   child.on('error', (error) => { ended = String(error); });
   child.on('exit', (code, signal) => {
-    children.delete(child);
     ended = signal ?? `exit code ${code}`;
   });
   const tail = () => output.slice(-6000);

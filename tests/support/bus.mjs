@@ -1,0 +1,72 @@
+// `starling up` with several nodes, for tests that do harm to its processes.
+import { execFile, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { PATIENCE_MS, bin, eventually, flagsOf, freePort, portIsFree, whileRunning } from './servers.mjs';
+
+const starling = path.join(bin, 'starling');
+
+export const temporary = (context) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'starling-bus-'));
+  context.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  return folder;
+};
+
+// Living, not only a process that nobody has waited for.
+export const alive = (pid) => {
+  try {
+    return fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1][0] !== 'Z';
+  } catch {
+    return false;
+  }
+};
+
+async function freePorts(count) {
+  for (;;) {
+    const port = await freePort();
+    let free = 1;
+    while (free < count && await portIsFree(port + free)) free++;
+    if (free === count) return port;
+  }
+}
+
+// options are those of `starling up` in camel case. prefix: a command that runs it, such as that of a namespace.
+// Gives {port, pid, runDir, ps(), nodes()}; ends with its test, even when its supervisor was killed.
+export async function startBus(context, count, { prefix = [], port, ...options } = {}) {
+  port ??= await freePorts(1 + count);
+  const runDir = path.join(temporary(context), 'run');
+  const [command, ...parameters] = [...prefix, starling, 'up', '-n', count, ...flagsOf({
+    port, runDir, noPin: true, ...options,
+  })].map(String);
+  const child = spawn(command, parameters, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const bus = { port, runDir, pid: child.pid, output: '' };
+  let ended;
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { bus.output += data; });
+  child.on('error', (error) => { ended = String(error); });
+  child.on('exit', (code, signal) => { ended = signal ?? code; });
+  const seen = new Set(); // nodes of all times
+  bus.ps = async () => {
+    const { stdout } = await promisify(execFile)(starling, ['ps', '--run-dir', runDir, '--json'], { timeout: PATIENCE_MS });
+    const state = JSON.parse(stdout);
+    for (const { pid } of state.nodes) seen.add(pid);
+    if (state.redis?.pid) seen.add(state.redis.pid);
+    return state;
+  };
+  bus.ended = () => ended;
+  bus.nodes = async () => (await bus.ps()).nodes;
+  whileRunning(child);
+  context.after(async () => {
+    if (ended === undefined) await bus.ps().catch(() => {});
+    child.kill('SIGTERM');
+    await eventually(() => ended !== undefined, 'the supervisor to end').catch(() => child.kill('SIGKILL'));
+    for (const pid of [...seen].filter(alive)) process.kill(pid, 'SIGKILL');
+  });
+  await eventually(() => {
+    if (ended !== undefined) throw new Error(`the bus ended at its start (${ended}): ${bus.output}`);
+    return /^ready: /m.test(bus.output);
+  }, 'the bus to be ready').catch((error) => { throw new Error(`${error.message}: ${bus.output}`); });
+  await bus.ps();
+  return bus;
+}
