@@ -421,3 +421,28 @@ int mesh_read(struct mesh_reader *r, struct mesh_record *record)
     }
     return 0;
 }
+
+/* ---- between versions ---- */
+
+static bool version_1_knows(uint64_t kind)
+{
+    return kind >= MESH_EMIT && kind <= MESH_PART;
+}
+
+int mesh_write_as(msgpack_sbuffer *b, unsigned version, struct span raw)
+{
+    struct mp_cursor c = mp_open(raw);
+    struct mp_writer w;
+    mp_get_array(&c);
+    uint64_t kind = mp_get_uint(&c), seq = is_numbered(kind) ? mp_get_uint(&c) : 0;
+    assert(!c.bad);
+    mp_begin(&w, b);
+    w.err |= msgpack_sbuffer_write(b, raw.p, raw.n);
+    if (version < 2 && seq != 0 && !version_1_knows(kind)) {
+        mp_put_array(&w, elements_of(MESH_PART));
+        mp_put_uint(&w, MESH_PART);
+        mp_put_uint(&w, seq);
+        put_presence(&w, &(struct mesh_presence){.n_rooms = 0}, true);
+    }
+    return mp_end(&w);
+}

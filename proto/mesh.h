@@ -41,10 +41,9 @@ enum mesh_kind {
     MESH_HEARTBEAT = 16,
     MESH_NOTE = 17, /* to all, and nobody asks for it again */
     /* Between two peers. */
-    MESH_HELLO = 32,  /* who I am, where to hear me */
-    MESH_REPAIR = 33, /* send me these numbers of an origin */
-    MESH_REPAIRED =
-        34, /* here are some: the numbered records follow in the same message; and what I do not have */
+    MESH_HELLO = 32,        /* who I am, where to hear me */
+    MESH_REPAIR = 33,       /* send me these numbers of an origin */
+    MESH_REPAIRED = 34,     /* here are some, behind this in the same message, and what I do not have */
     MESH_ASK_PRESENCE = 35, /* send me who is with you */
     MESH_PRESENCE = 36,     /* one part of it: ENTER, JOIN and SET with number 0 follow in the same message */
     MESH_PEERS = 37,        /* whom else I know */
@@ -63,10 +62,9 @@ struct mesh_emit {
     struct span nsp;
     unsigned n_to, n_except, n_attachments;
     bool is_volatile;
-    struct span event, args; /* raw JSON, as the hub has it */
-    struct span skip;        /* sid of the sender, who does not get it, or empty */
-    struct mesh_origin
-        after_origin; /* to be held until this origin's number after_seq has come; tag 0: nothing */
+    struct span event, args;         /* raw JSON, as the hub has it */
+    struct span skip;                /* sid of the sender, who does not get it, or empty */
+    struct mesh_origin after_origin; /* to be held until its number after_seq has come; tag 0: nothing */
     uint64_t after_seq;
     struct span to[LIMIT_ROOMS_PER_CALL], except[LIMIT_ROOMS_PER_CALL];
     struct span attachments[LIMIT_ATTACHMENTS];
@@ -98,9 +96,8 @@ struct mesh_hello {
     struct span name, pub, router; /* endpoints as other hosts reach them */
     struct span host;              /* nodes of one host have the same */
     uint64_t newest;
-    struct span
-        asked; /* the router endpoint that this hello is sent to; of an answer: that the hello was sent to */
-    bool answer; /* this is the answer to a hello */
+    struct span asked; /* the router endpoint that the hello is sent to, or that the answered one was */
+    bool answer;       /* this is the answer to a hello */
 };
 
 /* REPAIR, REPAIRED: from..to of origin; REPAIRED: what of it the sender does not have any more, gone_to 0: it has all. */
@@ -123,9 +120,9 @@ struct mesh_peers {
     } peer[LIMIT_OFFSET_ORIGINS];
 };
 
-/* SET: an empty value removes the key. NOTE, TELL: without a key. */
+/* SET: empty bytes remove the key. NOTE, TELL: without a key. */
 struct mesh_message {
-    unsigned topic;
+    unsigned topic; /* 0 when read: one that is not known */
     struct span key, bytes;
 };
 
@@ -150,6 +147,9 @@ struct mesh_record {
 int mesh_write_head(msgpack_sbuffer *b, const struct mesh_head *head);
 /* record->raw is ignored. */
 int mesh_write(msgpack_sbuffer *b, const struct mesh_record *record);
+/* A record's own bytes, as mesh_read() gave them, for a message whose head has this version. In version 1 an empty PART
+ * with the same number follows what that version does not know, so that its readers count on. */
+int mesh_write_as(msgpack_sbuffer *b, unsigned version, struct span raw);
 
 /* ---- reading: spans point into the message ---- */
 
@@ -159,7 +159,7 @@ struct mesh_reader {
 
 /* 0, or ERR_MESH when this is no message of the mesh, or ERR_VERSION. */
 int mesh_read_head(struct mesh_reader *r, struct span message, struct mesh_head *head);
-/* 1: *record is filled; 0: the end; ERR_MESH: broken from here on. Unknown kinds are skipped. */
+/* 1: *record is filled; 0: the end; ERR_MESH: broken from here on. Unknown kinds without a number are skipped. */
 int mesh_read(struct mesh_reader *r, struct mesh_record *record);
 
 #endif

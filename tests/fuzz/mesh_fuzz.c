@@ -1,7 +1,7 @@
 /* Messages of the mesh. A second reader, which walks records as trees and knows each kind's layout as a word,
  * says which records are good: mesh_read() agrees with it on every one, and its fields, written again, are to
- * msgpack-c the same values as the bytes read. Both ways of reading agree, and the records' own bytes put
- * together make the same message. */
+ * msgpack-c the same values as the bytes read. The records' own bytes put together make the same message, and version 1
+ * finds the number of each in what is written for it. */
 #include "err.h"
 #include "mesh.h"
 #include <stdlib.h>
@@ -12,16 +12,22 @@
             abort();                                                                                         \
     } while (0)
 
-/* Behind the kind: u number, f flags, g tag, s text, m name, e endpoint, r namespace or room, R rooms, B binaries,
- * H heard. */
+/* Behind the kind: u number, f flags, g tag, t topic, s text, m name, e endpoint, r namespace or room, b binary, R rooms,
+ * B binaries, H heard, P peers; behind the bar what version 1 does not have. */
 static const char *const layouts[] = {
-    [1] = "urRfssRBguu", [2] = "urr",   [3] = "urr",    [4] = "urrR", [5] = "urrR", [16] = "uufH",
-    [32] = "meemuf",     [33] = "guuu", [34] = "guuuu", [35] = "",    [36] = "uf",
+    [1] = "urRfssRBguu|r", [2] = "urr|u", [3] = "urr", [4] = "urrR",  [5] = "urrR",
+    [6] = "utbb",          [16] = "uufH", [17] = "tb", [33] = "guuu", [34] = "guuuu",
+    [32] = "meemuf|e",     [35] = "",     [36] = "uf", [37] = "P",    [40] = "tb",
 };
 
 static const char *layout(uint64_t kind)
 {
     return kind < sizeof(layouts) / sizeof(layouts[0]) ? layouts[kind] : NULL;
+}
+
+static bool has_number(uint64_t kind)
+{
+    return kind < 16;
 }
 
 struct bytes {
@@ -112,6 +118,7 @@ static bool good(const msgpack_object *o, char as)
     switch (as) {
     case 'u':
     case 'f':
+    case 't':
         return good_uint(o, UINT64_MAX);
     case 'g':
         return good_uint(o, 0xffffff);
@@ -131,6 +138,11 @@ static bool good(const msgpack_object *o, char as)
         return o->type == MSGPACK_OBJECT_BIN;
     case 'H':
         return good_array(o, 'h', LIMIT_OFFSET_ORIGINS);
+    case 'P':
+        return good_array(o, 'p', LIMIT_OFFSET_ORIGINS);
+    case 'p':
+        return o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size >= 2 && good(o->via.array.ptr, 'e') &&
+               good(o->via.array.ptr + 1, 'e');
     default: /* one item of heard */
         return o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size >= 3 && good(o->via.array.ptr, 'g') &&
                good(o->via.array.ptr + 1, 'u') && good(o->via.array.ptr + 2, 'u');
@@ -147,28 +159,58 @@ static bool good_array(const msgpack_object *o, char of, uint32_t max)
 
 static bool good_record(const msgpack_object *o, const char *as)
 {
-    if (o->via.array.size < 1 + strlen(as))
-        return false;
-    for (uint32_t i = 0; as[i] != 0; i++)
-        if (!good(&o->via.array.ptr[1 + i], as[i]))
+    uint32_t at = 1;
+    bool is_later = false;
+    for (; *as != 0; as++) {
+        if (*as == '|')
+            is_later = true;
+        else if (at == o->via.array.size)
+            return is_later;
+        else if (!good(&o->via.array.ptr[at++], *as))
             return false;
+    }
     return true;
 }
 
-/* Takes from a good record what a reader skips. */
+static void trim_items(msgpack_object *o, uint32_t n)
+{
+    for (uint32_t i = 0; i < o->via.array.size; i++)
+        o->via.array.ptr[i].via.array.size = n;
+}
+
+static void trim_element(msgpack_object *o, char as, uint64_t flags)
+{
+    if (as == 'f')
+        o->via.u64 &= flags;
+    else if (as == 't' && o->via.u64 >= MESH_TOPICS)
+        o->via.u64 = 0;
+    else if (as == 'H' || as == 'P')
+        trim_items(o, as == 'H' ? 3 : 2);
+}
+
+static msgpack_object nothing(char as)
+{
+    if (as == 'u')
+        return (msgpack_object){.type = MSGPACK_OBJECT_POSITIVE_INTEGER, .via.u64 = 0};
+    return (msgpack_object){.type = MSGPACK_OBJECT_STR, .via.str = {.size = 0, .ptr = ""}};
+}
+
+/* Takes from a good record what a reader skips, and adds the later elements that it does not have. */
 static void trim(msgpack_object *o, uint64_t kind)
 {
-    const char *as = layout(kind);
+    static msgpack_object elements[16];
     /* Those of PRESENCE hold the number of the part too. */
     uint64_t flags = kind == MESH_HEARTBEAT ? 3 : kind == MESH_PRESENCE ? UINT64_C(0x3ffffffff) : 1;
-    o->via.array.size = (uint32_t)(1 + strlen(as));
-    for (uint32_t i = 0; as[i] != 0; i++) {
-        msgpack_object *element = &o->via.array.ptr[1 + i];
-        if (as[i] == 'f')
-            element->via.u64 &= flags;
-        for (uint32_t j = 0; as[i] == 'H' && j < element->via.array.size; j++)
-            element->via.array.ptr[j].via.array.size = 3;
+    uint32_t n = 1;
+    elements[0] = o->via.array.ptr[0];
+    for (const char *as = layout(kind); *as != 0; as++) {
+        if (*as == '|')
+            continue;
+        elements[n] = n < o->via.array.size ? o->via.array.ptr[n] : nothing(*as);
+        trim_element(&elements[n++], *as, flags);
     }
+    o->via.array.ptr = elements;
+    o->via.array.size = n;
 }
 
 static void unpack(struct span bytes, msgpack_unpacked *result, msgpack_unpack_return *status)
@@ -203,25 +245,35 @@ static void check_written(const struct mesh_record *record, msgpack_object *expe
     msgpack_sbuffer_destroy(&c);
 }
 
-static void check_brief(const struct mesh_record *brief, const struct mesh_record *full)
+/* In what is written for version 1 there is one record with this number that it knows, or none for a record that it
+ * does not know and that has no number. The record itself comes first, for others who hear it. */
+static void check_as_version_1(const struct mesh_record *record)
 {
-    CHECK(brief->kind == full->kind && brief->seq == full->seq);
-    CHECK(brief->raw.p == full->raw.p && brief->raw.n == full->raw.n);
-    if (full->kind != MESH_EMIT) {
-        msgpack_sbuffer b;
-        msgpack_sbuffer_init(&b);
-        CHECK(mesh_write(&b, brief) == 0 && mesh_write(&b, full) == 0);
-        CHECK(memcmp(b.data, b.data + b.size / 2, b.size / 2) == 0);
-        msgpack_sbuffer_destroy(&b);
-        return;
+    static struct mesh_record again;
+    bool is_known = record->kind >= MESH_EMIT && record->kind <= MESH_PART;
+    msgpack_sbuffer b;
+    msgpack_sbuffer_init(&b);
+    CHECK(mesh_write_as(&b, MESH_VERSION, record->raw) == 0);
+    CHECK(span_eq((struct span){b.data, b.size}, record->raw));
+    msgpack_sbuffer_clear(&b);
+    CHECK(mesh_write_as(&b, 1, record->raw) == 0);
+    struct mesh_reader r = {b.data, b.data + b.size};
+    CHECK(mesh_read(&r, &again) == 1 && span_eq(again.raw, record->raw));
+    if (has_number(record->kind) && record->seq != 0 && !is_known) {
+        CHECK(mesh_read(&r, &again) == 1 && again.kind == MESH_PART && again.seq == record->seq);
+        CHECK(again.presence.nsp.n == 0 && again.presence.sid.n == 0 && again.presence.n_rooms == 0);
     }
-    CHECK(brief->emit.nsp.p == full->emit.nsp.p && brief->emit.nsp.n == full->emit.nsp.n);
-    CHECK(brief->emit.n_to == full->emit.n_to);
-    for (unsigned i = 0; i < full->emit.n_to; i++)
-        CHECK(brief->emit.to[i].p == full->emit.to[i].p && brief->emit.to[i].n == full->emit.to[i].n);
+    CHECK(r.p == r.end);
+    msgpack_sbuffer_destroy(&b);
 }
 
-enum verdict { GOOD, BROKEN, SKIPPED, UNCLEAR /* nested too deep for msgpack-c */ };
+enum verdict {
+    GOOD,
+    NUMBERED, /* not known, but good as far as it is read */
+    BROKEN,
+    SKIPPED,
+    UNCLEAR /* nested too deep for msgpack-c */
+};
 
 /* What the second reader says of the record that begins here; *result is then its tree. */
 static enum verdict judge(struct span rest, size_t *n, msgpack_unpacked *result)
@@ -236,33 +288,40 @@ static enum verdict judge(struct span rest, size_t *n, msgpack_unpacked *result)
         return UNCLEAR;
     if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size == 0 || !good(o->via.array.ptr, 'u'))
         return BROKEN;
-    const char *as = layout(o->via.array.ptr[0].via.u64);
-    return as == NULL ? SKIPPED : good_record(o, as) ? GOOD : BROKEN;
+    uint64_t kind = o->via.array.ptr[0].via.u64;
+    const char *as = layout(kind);
+    if (as == NULL && !has_number(kind))
+        return SKIPPED;
+    if (!good_record(o, as == NULL ? "u" : as))
+        return BROKEN;
+    return as == NULL ? NUMBERED : GOOD;
 }
 
-/* Reads on to the next record that is known, with all three; gone is what lies before it. */
-static int step(struct mesh_reader *r, struct mesh_reader *s, struct mesh_record *full)
+/* Reads on to the next record that is not skipped, with both. */
+static int step(struct mesh_reader *r, struct mesh_record *record)
 {
-    static struct mesh_record brief;
     msgpack_unpacked tree;
     enum verdict verdict = SKIPPED;
     size_t n = 0;
     const char *at = r->p, *end = r->end;
-    for (; verdict == SKIPPED && at < end; at += verdict == SKIPPED ? n : 0) {
+    while (verdict == SKIPPED && at < end) {
         msgpack_unpacked_init(&tree);
         verdict = judge((struct span){at, (size_t)(end - at)}, &n, &tree);
-        if (verdict != GOOD)
+        if (verdict > NUMBERED)
             msgpack_unpacked_destroy(&tree);
+        at += verdict == SKIPPED ? n : 0;
     }
-    int result = mesh_read(r, full);
-    CHECK(mesh_read(s, &brief) == result && s->p == r->p);
-    CHECK(verdict == UNCLEAR || result == (verdict == GOOD ? 1 : verdict == BROKEN ? ERR_MESH : 0));
-    if (result == 1)
-        check_brief(&brief, full);
-    if (verdict != GOOD)
+    int result = mesh_read(r, record);
+    CHECK(verdict == UNCLEAR || result == (verdict <= NUMBERED ? 1 : verdict == BROKEN ? ERR_MESH : 0));
+    if (verdict > NUMBERED)
         return result;
-    CHECK(full->raw.p == at && full->raw.n == n && r->p == at + n);
-    check_written(full, &tree.data);
+    CHECK(record->raw.p == at && record->raw.n == n && r->p == at + n);
+    const msgpack_object *elements = tree.data.via.array.ptr;
+    CHECK(record->kind == elements[0].via.u64);
+    CHECK(record->seq == (has_number(record->kind) ? elements[1].via.u64 : 0));
+    check_as_version_1(record);
+    if (verdict == GOOD)
+        check_written(record, &tree.data);
     msgpack_unpacked_destroy(&tree);
     return 1;
 }
@@ -287,19 +346,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static struct mesh_record record;
     struct mesh_head head;
-    struct mesh_reader r, s;
+    struct mesh_reader r;
     int err = mesh_read_head(&r, (struct span){(const char *)data, n}, &head);
     CHECK(err == 0 || err == ERR_MESH || err == ERR_VERSION);
     if (err != 0)
         return 0;
     CHECK(r.p > (const char *)data && r.p <= r.end && r.end == (const char *)data + n);
     CHECK((size_t)(r.p - (const char *)data) == whole((struct bytes){data, n}));
-    s = r;
     msgpack_sbuffer joined;
     msgpack_sbuffer_init(&joined);
     CHECK(mesh_write_head(&joined, &head) == 0);
     size_t records = 0;
-    while ((err = step(&r, &s, &record)) == 1) {
+    while ((err = step(&r, &record)) == 1) {
         CHECK(msgpack_sbuffer_write(&joined, record.raw.p, record.raw.n) == 0);
         records++;
     }
