@@ -20,6 +20,10 @@ export const reference = Boolean(process.env.REFERENCE);
 // How long any wait may take; sanitized builds on busy machines are slow.
 export const PATIENCE_MS = Number(process.env.STARLING_PATIENCE_MS ?? 20000);
 
+// tests/run sets these: the programs are the sanitized ones; faults last as long as they are specified.
+export const sanitized = Boolean(process.env.STARLING_SANITIZED);
+export const long = Boolean(process.env.STARLING_LONG);
+
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // Waits until check() gives something other than undefined or false.

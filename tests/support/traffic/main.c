@@ -34,7 +34,7 @@ enum {
     EVENTS = 256,
     AT_A_TIME = 64, /* clients on their way up, before the traffic */
     PROGRESS_MS = 100,
-    BEHIND_MS = 200, /* what could not be sent for so long is not sent at all */
+    BEHIND_MS = 1000, /* what could not be sent for so long is not sent at all */
 };
 
 static struct {
