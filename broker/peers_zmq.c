@@ -1,5 +1,6 @@
-/* ZMQ_FD is edge-triggered: after it was readable, and after each message, ZMQ_EVENTS says whether there is more. A
- * turn takes a bounded number of messages; the rest is a task of the next turn. */
+/* ZMQ_FD is edge-triggered: after it was readable, messages are taken until zmq_msg_recv() says EAGAIN. It has then read
+ * all signals, so the next message makes the descriptor readable again, and asking for ZMQ_EVENTS would only cost system
+ * calls. A turn takes a bounded number of messages; the rest is a task of the next turn. */
 #include "peers_zmq.h"
 #include "container.h"
 #include "err.h"
@@ -77,7 +78,8 @@ static int bind_all(void *socket, const char *endpoints)
 
 /* ---- reading ---- */
 
-/* The last part is the message; a ROUTER puts the sender's identity before it, which the message's head tells too. */
+/* The last part is the message; a ROUTER puts the sender's identity before it, which the message's head tells too.
+ * False: there is nothing left. */
 static bool take_one(struct inlet *in)
 {
     zmq_msg_t part;
@@ -86,7 +88,7 @@ static bool take_one(struct inlet *in)
         zmq_msg_init(&part);
         if (zmq_msg_recv(&part, in->socket, ZMQ_DONTWAIT) < 0) {
             zmq_msg_close(&part);
-            return false;
+            return zmq_errno() == EINTR; /* only EAGAIN says that nothing is left */
         }
         more = zmq_msg_more(&part);
         if (!more)
@@ -98,13 +100,10 @@ static bool take_one(struct inlet *in)
 
 static void take_some(struct inlet *in)
 {
-    int events = 0;
-    size_t n = sizeof(events);
     for (int i = 0; i < MESSAGES_PER_TURN; i++)
         if (!take_one(in))
-            break;
-    if (zmq_getsockopt(in->socket, ZMQ_EVENTS, &events, &n) == 0 && (events & ZMQ_POLLIN))
-        reactor_defer(in->z->reactor, &in->more, REACTOR_WORK);
+            return;
+    reactor_defer(in->z->reactor, &in->more, REACTOR_WORK);
 }
 
 static void on_ready(struct reactor_io *io, uint32_t events)
