@@ -31,7 +31,7 @@ void mp_put_array(struct mp_writer *w, size_t n)
     w->err |= msgpack_pack_array(&w->packer, n);
 }
 
-static void put_bytes(struct mp_writer *w, struct span bytes)
+void mp_put_bytes(struct mp_writer *w, struct span bytes)
 {
     if (bytes.n > 0)
         w->err |= msgpack_sbuffer_write(w->packer.data, bytes.p, bytes.n);
@@ -42,14 +42,35 @@ void mp_put_text(struct mp_writer *w, struct span text, size_t limit)
     assert(text.n <= limit);
     (void)limit;
     w->err |= msgpack_pack_str(&w->packer, text.n);
-    put_bytes(w, text);
+    mp_put_bytes(w, text);
 }
 
 void mp_put_bin(struct mp_writer *w, struct span bytes)
 {
     assert(bytes.n <= UINT32_MAX);
     w->err |= msgpack_pack_bin(&w->packer, bytes.n);
-    put_bytes(w, bytes);
+    mp_put_bytes(w, bytes);
+}
+
+void mp_put_nil(struct mp_writer *w)
+{
+    w->err |= msgpack_pack_nil(&w->packer);
+}
+
+void mp_put_bool(struct mp_writer *w, bool value)
+{
+    w->err |= value ? msgpack_pack_true(&w->packer) : msgpack_pack_false(&w->packer);
+}
+
+void mp_put_map(struct mp_writer *w, size_t n)
+{
+    w->err |= msgpack_pack_map(&w->packer, n);
+}
+
+void mp_put_text_head(struct mp_writer *w, size_t n)
+{
+    assert(n <= UINT32_MAX);
+    w->err |= msgpack_pack_str(&w->packer, n);
 }
 
 struct mp_cursor mp_open(struct span bytes)
@@ -162,6 +183,40 @@ struct span mp_get_bin(struct mp_cursor *c)
     if (format < 0xc4 || format > 0xc6)
         mp_refuse(c);
     return get_bytes(c, get_fixed(c, (size_t)1 << (format & 3)));
+}
+
+struct span mp_get_text_or_bin(struct mp_cursor *c, bool *is_bin)
+{
+    *is_bin = c->p < c->end && *c->p >= 0xc4 && *c->p <= 0xc6;
+    return *is_bin ? mp_get_bin(c) : mp_get_text(c, UINT32_MAX);
+}
+
+bool mp_get_bool(struct mp_cursor *c)
+{
+    uint8_t format = c->p == c->end ? 0 : *c->p++;
+    if (format != 0xc2 && format != 0xc3)
+        mp_refuse(c);
+    return format == 0xc3;
+}
+
+uint64_t mp_get_map(struct mp_cursor *c)
+{
+    uint64_t n = 0;
+    uint8_t format = c->p == c->end ? 0 : *c->p++;
+    if (format >= 0x80 && format <= 0x8f)
+        n = format & 0xf;
+    else if (format == 0xde || format == 0xdf)
+        n = get_fixed(c, format == 0xde ? 2 : 4);
+    else
+        mp_refuse(c);
+    return 2 * n <= mp_left(c) ? n : mp_refuse(c);
+}
+
+bool mp_take_nil(struct mp_cursor *c)
+{
+    bool is_nil = c->p < c->end && *c->p == 0xc0;
+    c->p += is_nil;
+    return is_nil;
 }
 
 /* The bytes behind a format byte, and in *follow how many elements come then. */

@@ -30,6 +30,14 @@ void mp_put_array(struct mp_writer *w, size_t n);
 /* The caller keeps the limit. */
 void mp_put_text(struct mp_writer *w, struct span text, size_t limit);
 void mp_put_bin(struct mp_writer *w, struct span bytes);
+void mp_put_nil(struct mp_writer *w);
+void mp_put_bool(struct mp_writer *w, bool value);
+/* n pairs of key and value follow. */
+void mp_put_map(struct mp_writer *w, size_t n);
+/* The beginning of a text of n bytes; they follow with mp_put_bytes(), in one or several parts. */
+void mp_put_text_head(struct mp_writer *w, size_t n);
+/* Bytes as they are, also elements that are msgpack already. */
+void mp_put_bytes(struct mp_writer *w, struct span bytes);
 
 /* ---- reading ---- */
 
@@ -60,6 +68,13 @@ unsigned mp_get_count(struct mp_cursor *c, unsigned limit);
 /* Spans point into the bytes that the cursor walks; they are not checked for UTF-8. */
 struct span mp_get_text(struct mp_cursor *c, uint64_t limit);
 struct span mp_get_bin(struct mp_cursor *c);
+/* One of the two. */
+struct span mp_get_text_or_bin(struct mp_cursor *c, bool *is_bin);
+bool mp_get_bool(struct mp_cursor *c);
+/* How many pairs of key and value follow. */
+uint64_t mp_get_map(struct mp_cursor *c);
+/* Is the next element nil? Then it is taken, else nothing is. */
+bool mp_take_nil(struct mp_cursor *c);
 /* Past n elements with all that is in them. */
 void mp_skip(struct mp_cursor *c, uint64_t n);
 

@@ -197,14 +197,21 @@ static int scan_placeholders(struct span json, unsigned attachments)
     return 0;
 }
 
-static int check_placeholders(const struct sio_packet *packet)
+static int check_placeholders(struct span json, unsigned attachments)
 {
-    struct span json = packet->payload;
     /* The key is there as it is, or with one of its characters as \u00xx. */
     if (memmem(json.p, json.n, "_placeholder", sizeof("_placeholder") - 1) == NULL &&
         memmem(json.p, json.n, "\\u", 2) == NULL)
         return 0;
-    return scan_placeholders(json, packet->attachments);
+    return scan_placeholders(json, attachments);
+}
+
+int sio_check_args(struct span array, unsigned attachments)
+{
+    int err = json_check(array, LIMIT_JSON_DEPTH);
+    if (err == 0 && json_type(array) != JSON_ARRAY)
+        err = ERR_SIO_PAYLOAD;
+    return err == 0 && attachments > 0 ? check_placeholders(array, attachments) : err;
 }
 
 static int check_payload(struct sio_packet *packet)
@@ -230,7 +237,7 @@ static int check_payload(struct sio_packet *packet)
         args = packet->event.p + packet->event.n;
     }
     packet->args = between(packet, args);
-    return is_binary(packet->type) ? check_placeholders(packet) : 0;
+    return is_binary(packet->type) ? check_placeholders(packet->payload, packet->attachments) : 0;
 }
 
 int sio_decode(struct span text, struct sio_packet *packet)

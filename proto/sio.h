@@ -35,6 +35,10 @@ struct sio_packet {
  * ERR_JSON_DEPTH, ERR_LIMIT (namespace). The text must be valid UTF-8. */
 int sio_decode(struct span text, struct sio_packet *packet);
 
+/* A JSON array of arguments that did not come in a packet: the same checks of JSON and, with attachments, of
+ * placeholders. 0, ERR_SIO_PAYLOAD (another value), ERR_JSON, ERR_JSON_DEPTH or ERR_SIO_PLACEHOLDER. Valid UTF-8. */
+int sio_check_args(struct span array, unsigned attachments);
+
 /* Is this raw JSON string an event name that the protocol keeps for itself? */
 bool sio_reserved(struct span name);
 
