@@ -1,7 +1,7 @@
 /* What the machine can do at best: one thread, epoll, no protocol. It answers an upgrade request with fixed
  * bytes and then copies what it reads: from a publisher to every member with one send() each, between two
- * peers A and B. Bytes per message are those of a Starling node. Any surprise ends it: it measures, it does
- * not serve. */
+ * peers A and B. Bytes per message are those of a Starling node. Two of them with a TCP connection between them (--link)
+ * are what a cluster of two nodes can do at best. Any surprise ends it: it measures, it does not serve. */
 #include "lib/session.h"
 #include "lib/util.h"
 #include "lib/wire.h"
@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -18,18 +19,24 @@
 #define CHUNK_BYTES ((size_t)1 << 18)
 #define FD_MAX      65536
 
-enum role { ROLE_CLOSED, ROLE_NEW, ROLE_OPEN, ROLE_MEMBER, ROLE_PUBLISHER, ROLE_A, ROLE_B };
+#define LINK_WAIT_NS  (10 * NS_PER_S)
+#define LINK_AGAIN_US 10000
+
+enum role { ROLE_CLOSED, ROLE_NEW, ROLE_OPEN, ROLE_MEMBER, ROLE_PUBLISHER, ROLE_A, ROLE_B, ROLE_LINK };
 
 struct bare {
     int epoll_fd, listen_fd;
     uint8_t roles[FD_MAX]; /* by descriptor */
     int members[FD_MAX];
     unsigned member_count;
-    int peers[2]; /* A, B */
+    int peers[2]; /* A, B; 0: not here */
+    int link;     /* to the other server; 0: there is none */
     uint8_t welcome[WIRE_FRAME_MAX], joined[WIRE_FRAME_MAX];
     size_t welcome_n, joined_n;
     uint8_t chunk[CHUNK_BYTES];
 };
+
+static const char LINK[] = "LINK\r\n\r\n";
 
 static struct bare bare;
 
@@ -79,6 +86,11 @@ static void on_request(int fd, size_t n)
 {
     static const char POLL_ANSWER[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     const char *text = (const char *)bare.chunk;
+    if (n == sizeof(LINK) - 1 && !memcmp(text, LINK, n)) {
+        bare.roles[fd] = ROLE_LINK;
+        bare.link = fd;
+        return;
+    }
     if (n < 4 || memcmp(text + n - 4, "\r\n\r\n", 4))
         die("a request came in pieces");
     if (memmem(text, n, "transport=polling", 17)) {
@@ -116,6 +128,18 @@ static void on_role(int fd)
     send_all(fd, bare.joined, bare.joined_n);
 }
 
+static void send_to_members(size_t n)
+{
+    for (unsigned i = 0; i < bare.member_count; i++)
+        send_all(bare.members[i], bare.chunk, n);
+}
+
+static void send_if_there(int fd, size_t n)
+{
+    if (fd)
+        send_all(fd, bare.chunk, n);
+}
+
 static void on_readable(int fd)
 {
     ssize_t got = recv(fd, bare.chunk, CHUNK_BYTES, 0);
@@ -132,14 +156,19 @@ static void on_readable(int fd)
         on_role(fd);
         break;
     case ROLE_PUBLISHER:
-        for (unsigned i = 0; i < bare.member_count; i++)
-            send_all(bare.members[i], bare.chunk, n);
+        send_to_members(n);
+        send_if_there(bare.link, n);
         break;
     case ROLE_A:
-        send_all(bare.peers[1], bare.chunk, n);
+        send_if_there(bare.peers[1] ? bare.peers[1] : bare.link, n);
         break;
     case ROLE_B:
-        send_all(bare.peers[0], bare.chunk, n);
+        send_if_there(bare.peers[0] ? bare.peers[0] : bare.link, n);
+        break;
+    case ROLE_LINK:
+        send_to_members(n);
+        send_if_there(bare.peers[0], n);
+        send_if_there(bare.peers[1], n);
         break;
     case ROLE_MEMBER: /* a poll: its bytes are read, the publisher's next chunk answers it */
     case ROLE_CLOSED:
@@ -178,13 +207,39 @@ static void start_listening(uint16_t port)
     watch(bare.listen_fd);
 }
 
+/* The other server may still be starting. */
+static void connect_link(uint16_t port)
+{
+    const int on = 1;
+    struct sockaddr_in there = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = -1;
+    for (uint64_t until = now_ns() + LINK_WAIT_NS; now_ns() < until;) {
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || connect(fd, (const struct sockaddr *)&there, sizeof(there)) == 0)
+            break;
+        close(fd);
+        fd = -1;
+        usleep(LINK_AGAIN_US);
+    }
+    if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0)
+        die("--link %u: %s", port, strerror(errno));
+    send_all(fd, LINK, sizeof(LINK) - 1);
+    bare.roles[fd] = ROLE_LINK;
+    bare.link = fd;
+    watch(fd);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 3 || strcmp(argv[1], "--port"))
-        die_usage("usage: bare --port P");
+    bool has_link = argc == 5 && !strcmp(argv[3], "--link");
+    if ((argc != 3 && !has_link) || strcmp(argv[1], "--port"))
+        die_usage("usage: bare --port P [--link PORT]");
     raise_descriptor_limit(1024);
     make_answers();
     start_listening((uint16_t)parse_number("--port", argv[2], 1, 65535));
+    if (has_link)
+        connect_link((uint16_t)parse_number("--link", argv[4], 1, 65535));
     for (;;) {
         struct epoll_event events[EVENTS];
         int n = epoll_wait(bare.epoll_fd, events, EVENTS, -1);

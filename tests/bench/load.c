@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const char USAGE[] =
-    "usage: load MEASURE --port P --target starling|socketio|bare [options]\n"
+    "usage: load MEASURE --port P --target starling|socketio|nats|bare [options]\n"
     "\n"
     "MEASURE\n"
     "  fanout     one publisher, --members in a room, --inflight emits at once\n"
@@ -16,11 +16,15 @@ static const char USAGE[] =
     "  handshake  WebSocket handshake and CONNECT, --inflight at a time\n"
     "  idle       the server's memory for --members silent clients\n"
     "  poll       --members long-polling clients, released by one emit after the other\n"
+    "  mesh       --rate emits a second at the first port that nobody receives: CPU of each process\n"
+    "  spread     how many of --members clients each node gets, by their sids\n"
     "\n"
     "options\n"
+    "  --port P        of the server; repeat it for the nodes of a cluster: clients are spread over them\n"
     "  --pid PID       a process of the server (repeat for more): its CPU time and memory are reported\n"
-    "  --members N     1000, idle 5000, poll 500\n"
+    "  --members N     1000, idle and spread 5000, poll 500\n"
     "  --inflight N    1, handshake 64\n"
+    "  --rate N        mesh: emits a second, 50000\n"
     "  --seconds S     measured time, 3; for idle the time to settle, 1\n"
     "  --warmup S      time before it, 1\n"
     "  --timeout S     give up when nothing comes for so long, 10\n"
@@ -39,7 +43,8 @@ static const struct kind {
 } KINDS[] = {
     {"fanout", measure_fanout, 1000, 1, 3},     {"rtt", measure_rtt, 2, 1, 3},
     {"handshake", measure_handshake, 0, 64, 3}, {"idle", measure_idle, 5000, 0, 1},
-    {"poll", measure_poll, 500, 1, 3},
+    {"poll", measure_poll, 500, 1, 3},          {"mesh", measure_mesh, 0, 0, 3},
+    {"spread", measure_spread, 5000, 0, 0},
 };
 
 static const struct kind *find_kind(const char *name)
@@ -48,7 +53,7 @@ static const struct kind *find_kind(const char *name)
         if (!strcmp(KINDS[i].name, name))
             return &KINDS[i];
     }
-    die_usage("MEASURE is fanout, rtt, handshake, idle or poll, not \"%s\"; see --help", name);
+    die_usage("MEASURE is fanout, rtt, handshake, idle, poll, mesh or spread, not \"%s\"; see --help", name);
 }
 
 static void run_on_core(long core)
@@ -62,9 +67,17 @@ static void run_on_core(long core)
 
 static void set_target(struct measure *m, const char *name)
 {
-    m->bare = !strcmp(name, "bare");
-    if (!m->bare && strcmp(name, "starling") && strcmp(name, "socketio"))
-        die_usage("--target is starling, socketio or bare, not \"%s\"", name);
+    static const struct {
+        const char *name;
+        enum wire_dialect dialect;
+    } TARGETS[] = {
+        {"starling", WIRE_SOCKETIO}, {"socketio", WIRE_SOCKETIO}, {"nats", WIRE_NATS}, {"bare", WIRE_BARE}};
+    size_t i = 0;
+    while (i < sizeof(TARGETS) / sizeof(TARGETS[0]) && strcmp(TARGETS[i].name, name))
+        i++;
+    if (i == sizeof(TARGETS) / sizeof(TARGETS[0]))
+        die_usage("--target is starling, socketio, nats or bare, not \"%s\"", name);
+    m->dialect = TARGETS[i].dialect;
     if (!m->target)
         m->target = name;
 }
@@ -76,12 +89,20 @@ static void add_pid(struct server *s, const char *text)
     s->pids[s->count++] = (pid_t)parse_number("--pid", text, 1, INT32_MAX);
 }
 
+static void add_port(struct loop *l, const char *text)
+{
+    if (l->port_count == LOOP_PORTS)
+        die_usage("--port: at most %d nodes", LOOP_PORTS);
+    l->ports[l->port_count++] = (uint16_t)parse_number("--port", text, 1, 65535);
+}
+
 enum option_key {
     PORT = 256,
     TARGET,
     PID,
     MEMBERS,
     INFLIGHT,
+    RATE,
     SECONDS,
     WARMUP,
     TIMEOUT,
@@ -98,6 +119,7 @@ static const struct option OPTIONS[] = {
     {"pid", required_argument, NULL, PID},
     {"members", required_argument, NULL, MEMBERS},
     {"inflight", required_argument, NULL, INFLIGHT},
+    {"rate", required_argument, NULL, RATE},
     {"seconds", required_argument, NULL, SECONDS},
     {"warmup", required_argument, NULL, WARMUP},
     {"timeout", required_argument, NULL, TIMEOUT},
@@ -110,7 +132,6 @@ static const struct option OPTIONS[] = {
 };
 
 struct connection_options {
-    uint16_t port;
     unsigned sources;
     uint64_t timeout_ns;
     const char *target;
@@ -120,7 +141,7 @@ static bool take_option(int key, struct measure *m, struct connection_options *c
 {
     switch (key) {
     case PORT:
-        c->port = (uint16_t)parse_number("--port", optarg, 1, 65535);
+        add_port(&m->loop, optarg);
         return true;
     case TARGET:
         c->target = optarg;
@@ -133,6 +154,9 @@ static bool take_option(int key, struct measure *m, struct connection_options *c
         return true;
     case INFLIGHT:
         m->inflight = (unsigned)parse_number("--inflight", optarg, 1, MEASURE_INFLIGHT_MAX);
+        return true;
+    case RATE:
+        m->rate = (unsigned)parse_number("--rate", optarg, 1, 1000000);
         return true;
     case SECONDS:
         m->run_ns = parse_seconds_ns("--seconds", optarg);
@@ -174,6 +198,7 @@ int main(int argc, char **argv)
     struct measure m = {.name = kind->name,
                         .members = kind->members,
                         .inflight = kind->inflight,
+                        .rate = 50000,
                         .warmup_ns = NS_PER_S,
                         .run_ns = (uint64_t)(kind->run_s * (double)NS_PER_S)};
     struct connection_options c = {.sources = 16, .timeout_ns = 10 * NS_PER_S};
@@ -184,11 +209,11 @@ int main(int argc, char **argv)
     }
     if (optind < argc)
         die_usage("\"%s\" is one argument too many; see --help", argv[optind]);
-    if (!c.port || !c.target)
+    if (!m.loop.port_count || !c.target)
         die_usage("--port and --target are needed; see --help");
     set_target(&m, c.target);
     raise_descriptor_limit((uint64_t)m.members + m.inflight + 64);
-    loop_init(&m.loop, c.port, c.sources, c.timeout_ns);
+    loop_init(&m.loop, c.sources, c.timeout_ns);
     kind->measure(&m);
     return 0;
 }

@@ -20,11 +20,9 @@ struct fanout {
     struct hist last; /* to the read by the last member */
 };
 
-static void on_event(struct session *s, const char *text, size_t n)
+static void on_event(struct session *s, uint64_t seq, const char *text, size_t n)
 {
-    (void)n;
     struct fanout *f = s->context;
-    uint64_t seq = wire_event_seq(text);
     if (seq != s->received)
         die("member %u: message %llu is due, \"%.*s\" came", s->index, (unsigned long long)s->received,
             (int)(n < 200 ? n : 200), text);
@@ -56,7 +54,7 @@ static void play_round(struct fanout *f)
         n += wire_emitter_write(&f->emitter, f->round + n, f->next_seq++);
     f->missing = (uint64_t)m->members * m->inflight;
     f->published_ns = now_ns();
-    io_send(&f->publisher.io, f->round, n);
+    session_send(&f->publisher, f->round, n);
     while (f->missing > 0) {
         if (!loop_turn(&m->loop, 0))
             die_stalled(f);
@@ -78,16 +76,18 @@ static void open_all(struct fanout *f)
                                          .context = f,
                                          .room = "bench",
                                          .role = BARE_MEMBER,
-                                         .bare = m->bare,
+                                         .dialect = m->dialect,
+                                         .node = i % m->loop.port_count,
                                          .index = i};
     f->publisher = (struct session){.loop = &m->loop,
                                     .events = &EVENTS,
                                     .context = f,
                                     .role = BARE_PUBLISHER,
-                                    .bare = m->bare,
+                                    .dialect = m->dialect,
                                     .index = m->members};
     session_open_all(f->members, m->members);
     session_open_all(&f->publisher, 1);
+    measure_settle(m);
 }
 
 void measure_fanout(struct measure *m)
@@ -95,10 +95,7 @@ void measure_fanout(struct measure *m)
     struct fanout *f = must_alloc(1, sizeof(*f));
     f->measure = m;
     f->round = must_alloc(m->inflight, WIRE_FRAME_MAX);
-    if (m->bare)
-        wire_emitter_init_bare(&f->emitter);
-    else
-        wire_emitter_init(&f->emitter, "bench");
+    wire_emitter_init(&f->emitter, m->dialect, "bench");
     open_all(f);
     run_begin(&f->run, m);
     do

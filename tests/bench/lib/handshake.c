@@ -33,8 +33,8 @@ void measure_handshake(struct measure *m)
     struct session *clients = must_alloc(m->inflight, sizeof(*clients));
     h->measure = m;
     for (unsigned i = 0; i < m->inflight; i++) {
-        clients[i] =
-            (struct session){.loop = &m->loop, .events = &EVENTS, .context = h, .bare = m->bare, .index = i};
+        clients[i] = (struct session){
+            .loop = &m->loop, .events = &EVENTS, .context = h, .dialect = m->dialect, .index = i};
         session_open(&clients[i]);
     }
     run_begin(&h->run, m);

@@ -6,19 +6,12 @@
  */
 #define FIRST_CLIENTS 64
 
-static void settle(struct measure *m)
-{
-    uint64_t until = now_ns() + m->run_ns;
-    while (now_ns() < until)
-        loop_turn(&m->loop, until);
-}
-
 static struct session *make_clients(struct measure *m, unsigned count)
 {
     static const struct session_events EVENTS = {.on_ready = NULL};
     struct session *clients = must_alloc(count, sizeof(*clients));
     for (unsigned i = 0; i < count; i++)
-        clients[i] = (struct session){.loop = &m->loop, .events = &EVENTS, .bare = m->bare, .index = i};
+        clients[i] = (struct session){.loop = &m->loop, .events = &EVENTS, .dialect = m->dialect, .index = i};
     return clients;
 }
 
@@ -28,12 +21,12 @@ void measure_idle(struct measure *m)
     session_open_all(first, FIRST_CLIENTS);
     for (unsigned i = 0; i < FIRST_CLIENTS; i++)
         session_close(&first[i]);
-    settle(m);
+    loop_settle(&m->loop, m->run_ns);
 
     struct session *clients = make_clients(m, m->members);
     uint64_t before = server_rss_bytes(&m->server);
     session_open_all(clients, m->members);
-    settle(m);
+    loop_settle(&m->loop, m->run_ns);
     uint64_t after = server_rss_bytes(&m->server);
 
     report_begin(m);

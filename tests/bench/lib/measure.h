@@ -11,20 +11,27 @@
 struct measure {
     const char *name;
     const char *target;
-    bool bare;
+    enum wire_dialect dialect;
     unsigned members;
     unsigned inflight;
     bool write_each; /* rtt: one write for each message, not for all that one read brought */
+    unsigned rate;   /* mesh: emits a second */
     uint64_t warmup_ns, run_ns;
     struct server server; /* no process: CPU and memory are reported as 0 */
     struct loop loop;
 };
 
+/* With several ports the sessions are spread over them in turn; who publishes is at the first one, or is client A. */
 void measure_fanout(struct measure *m);
 void measure_rtt(struct measure *m);
 void measure_handshake(struct measure *m);
 void measure_idle(struct measure *m);
 void measure_poll(struct measure *m);
+void measure_mesh(struct measure *m);
+void measure_spread(struct measure *m);
+
+/* After the sessions are open: what servers tell each other of them may still be on its way. */
+void measure_settle(struct measure *m);
 
 /* The line of JSON, field by field. */
 void report_begin(const struct measure *m);

@@ -54,14 +54,14 @@ static void send_get(struct poller *p, enum poll_state state)
 {
     char request[WIRE_FRAME_MAX];
     p->state = state;
-    io_send(&p->io, request, wire_poll_request(request, p->poll->measure->loop.port, p->sid));
+    io_send(&p->io, request, wire_poll_request(request, p->poll->measure->loop.ports[0], p->sid));
 }
 
 static void send_post(struct poller *p, const char *body, enum poll_state state)
 {
     char request[WIRE_FRAME_MAX];
     p->state = state;
-    io_send(&p->io, request, wire_post_request(request, p->poll->measure->loop.port, p->sid, body));
+    io_send(&p->io, request, wire_post_request(request, p->poll->measure->loop.ports[0], p->sid, body));
 }
 
 static void become_ready(struct poller *p)
@@ -125,7 +125,7 @@ static void on_answer(struct poller *p, const char *body, size_t n)
 {
     switch (p->state) {
     case POLL_OPENING:
-        if (p->poll->measure->bare) {
+        if (p->poll->measure->dialect == WIRE_BARE) {
             become_ready(p);
             return;
         }
@@ -184,7 +184,7 @@ static void open_all(struct poll *poll)
     for (unsigned i = 0; i < m->members; i++) {
         struct poller *p = &poll->pollers[i];
         *p = (struct poller){.io.on_readable = on_readable, .poll = poll, .index = i};
-        loop_connect(&m->loop, &p->io);
+        loop_connect(&m->loop, &p->io, m->loop.ports[0]);
         send_get(p, POLL_OPENING);
         while (i - poll->ready >= 64)
             turn(poll);
@@ -192,7 +192,7 @@ static void open_all(struct poll *poll)
     while (poll->ready < m->members)
         turn(poll);
     poll->publisher =
-        (struct session){.loop = &m->loop, .events = &EVENTS, .role = BARE_PUBLISHER, .bare = m->bare};
+        (struct session){.loop = &m->loop, .events = &EVENTS, .role = BARE_PUBLISHER, .dialect = m->dialect};
     session_open_all(&poll->publisher, 1);
 }
 
@@ -202,7 +202,7 @@ static void play_round(struct poll *poll)
     size_t n = wire_emitter_write(&poll->emitter, frame, poll->next_seq++);
     poll->missing = poll->measure->members;
     poll->published_ns = now_ns();
-    io_send(&poll->publisher.io, frame, n);
+    session_send(&poll->publisher, frame, n);
     while (poll->missing > 0)
         turn(poll);
     if (poll->run.measuring)
@@ -213,10 +213,10 @@ void measure_poll(struct measure *m)
 {
     struct poll *poll = must_alloc(1, sizeof(*poll));
     poll->measure = m;
-    if (m->bare)
+    if (m->dialect == WIRE_BARE)
         wire_emitter_init_bare_poll(&poll->emitter);
     else
-        wire_emitter_init(&poll->emitter, "bench");
+        wire_emitter_init(&poll->emitter, m->dialect, "bench");
     open_all(poll);
     run_begin(&poll->run, m);
     do

@@ -48,6 +48,16 @@ void report_end(void)
     puts("}");
 }
 
+/* Long enough for any of the servers, on a busy machine too: the subscription of a member is told to other nodes in
+ * a few milliseconds. */
+#define SETTLE_NS (NS_PER_S / 2)
+
+void measure_settle(struct measure *m)
+{
+    if (m->loop.port_count > 1)
+        loop_settle(&m->loop, SETTLE_NS);
+}
+
 void run_begin(struct run *r, const struct measure *m)
 {
     *r = (struct run){.measure = m, .ends_ns = now_ns() + m->warmup_ns};

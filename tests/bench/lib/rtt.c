@@ -32,10 +32,9 @@ static void add_round_trip(struct rtt *r)
     add_message(r, A, seq);
 }
 
-static void on_event(struct session *s, const char *text, size_t n)
+static void on_event(struct session *s, uint64_t seq, const char *text, size_t n)
 {
     struct rtt *r = s->context;
-    uint64_t seq = wire_event_seq(text);
     if (seq != s->received || seq >= r->next_seq)
         die("client %c: message %llu is due, \"%.*s\" came", "AB"[s->index],
             (unsigned long long)s -> received, (int)(n < 200 ? n : 200), text);
@@ -58,7 +57,7 @@ static void flush(struct session *s)
         return;
     size_t step = r->measure->write_each ? r->emitters[s->index].n : r->out_n[s->index];
     for (size_t at = 0; at < r->out_n[s->index]; at += step)
-        io_send(&s->io, r->out[s->index] + at, step);
+        session_send(s, r->out[s->index] + at, step);
     r->out_n[s->index] = 0;
 }
 
@@ -73,15 +72,14 @@ static void open_peers(struct rtt *r)
                                        .context = r,
                                        .room = ROOMS[i],
                                        .role = i == A ? BARE_A : BARE_B,
-                                       .bare = m->bare,
+                                       .dialect = m->dialect,
+                                       .node = i % m->loop.port_count,
                                        .index = i};
         r->out[i] = must_alloc(m->inflight, WIRE_FRAME_MAX);
-        if (m->bare)
-            wire_emitter_init_bare(&r->emitters[i]);
-        else
-            wire_emitter_init(&r->emitters[i], ROOMS[B - i]);
+        wire_emitter_init(&r->emitters[i], m->dialect, ROOMS[B - i]);
     }
     session_open_all(r->peers, 2);
+    measure_settle(m);
 }
 
 void measure_rtt(struct measure *m)
