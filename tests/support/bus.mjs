@@ -37,9 +37,8 @@ async function freePorts(count) {
 export async function startBus(context, count, { prefix = [], port, ...options } = {}) {
   port ??= await freePorts(1 + count);
   const runDir = path.join(temporary(context), 'run');
-  const [command, ...parameters] = [...prefix, starling, 'up', '-n', count, ...flagsOf({
-    port, runDir, noPin: true, ...options,
-  })].map(String);
+  const inside = (...parameters) => [...prefix, starling, ...parameters].map(String);
+  const [command, ...parameters] = inside('up', '-n', count, ...flagsOf({ port, runDir, noPin: true, ...options }));
   const child = spawn(command, parameters, { stdio: ['ignore', 'pipe', 'pipe'] });
   const bus = { port, runDir, pid: child.pid, output: '' };
   let ended;
@@ -48,13 +47,20 @@ export async function startBus(context, count, { prefix = [], port, ...options }
   child.on('exit', (code, signal) => { ended = signal ?? code; });
   const seen = new Set(); // nodes of all times
   bus.ps = async () => {
-    const { stdout } = await promisify(execFile)(starling, ['ps', '--run-dir', runDir, '--json'], { timeout: PATIENCE_MS });
+    const [program, ...rest] = inside('ps', '--run-dir', runDir, '--json');
+    const { stdout } = await promisify(execFile)(program, rest, { timeout: PATIENCE_MS });
     const state = JSON.parse(stdout);
     for (const { pid } of state.nodes) seen.add(pid);
     if (state.redis?.pid) seen.add(state.redis.pid);
     return state;
   };
   bus.ended = () => ended;
+  // SIGKILL to all of it at once.
+  bus.kill = async () => {
+    const { nodes } = await bus.ps();
+    for (const pid of [child.pid, ...nodes.map((node) => node.pid)]) process.kill(pid, 'SIGKILL');
+    await eventually(() => ended !== undefined && nodes.every(({ pid }) => !alive(pid)), 'the processes to end');
+  };
   bus.nodes = async () => (await bus.ps()).nodes;
   whileRunning(child);
   context.after(async () => {

@@ -56,9 +56,12 @@ export function received(socket, name) {
 
 export const call = (socket, ...event) => socket.timeout(PATIENCE_MS).emitWithAck(...event);
 
-// The sum over all labels of a metric.
 export async function metric(server, name) {
-  const { text } = await request(server, { target: '/metrics' });
+  return metricOf((await request(server, { target: '/metrics' })).text, name);
+}
+
+// The sum over all labels of a metric.
+export function metricOf(text, name) {
   const values = [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, 'gm'))].map(([, value]) => Number(value));
   return values.length ? values.reduce((sum, value) => sum + value) : undefined;
 }

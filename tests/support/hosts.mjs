@@ -1,0 +1,69 @@
+// "Hosts" that are network namespaces: each has an address, and a cable to a switch that the test may pull.
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { PATIENCE_MS } from './servers.mjs';
+
+const run = async (command, ...parameters) =>
+  (await promisify(execFile)(command, parameters.map(String), { timeout: PATIENCE_MS })).stdout;
+const ip = (...parameters) => run('ip', ...parameters);
+
+const SWITCH = 'switch';
+const nameOf = (host) => `starling-${process.pid}-${host}`;
+
+// Why there can be no namespaces here, or false.
+export async function whyNoHosts() {
+  if (process.getuid() !== 0) return 'network namespaces need root';
+  try {
+    await ip('netns', 'add', nameOf('try'));
+    await ip('netns', 'delete', nameOf('try'));
+    return false;
+  } catch (error) {
+    return `there are no network namespaces here: ${error.stderr?.trim() ?? error.message}`;
+  }
+}
+
+async function plugIn(host, switchName) {
+  const netns = nameOf(host.name);
+  await ip('netns', 'add', netns);
+  await ip('link', 'add', 'eth0', 'netns', netns, 'type', 'veth', 'peer', 'name', host.name, 'netns', switchName);
+  await ip('-n', switchName, 'link', 'set', 'dev', host.name, 'master', 'br0', 'up');
+  await ip('-n', netns, 'link', 'set', 'lo', 'up');
+  await ip('-n', netns, 'address', 'add', `${host.address}/24`, 'dev', 'eth0');
+  await ip('-n', netns, 'link', 'set', 'eth0', 'up');
+}
+
+// All that its kernel knew is gone, connections included. Its processes must have ended. The kernel keeps the old
+// namespace for a while, for connections that it wants to end in order; without the cable nobody hears of that.
+async function replace(host, switchName) {
+  await ip('-n', switchName, 'link', 'delete', 'dev', host.name);
+  await ip('netns', 'delete', nameOf(host.name));
+  await plugIn(host, switchName);
+}
+
+// Gives an object for each name: {name, address, netns (a path), prefix, run(...), cut(), heal(), replace()}.
+export async function startHosts(context, names) {
+  const made = [];
+  context.after(async () => {
+    for (const name of made) await ip('netns', 'delete', name).catch(() => {});
+  });
+  const switchName = nameOf(SWITCH);
+  made.push(switchName);
+  await ip('netns', 'add', switchName);
+  await ip('-n', switchName, 'link', 'add', 'br0', 'type', 'bridge');
+  await ip('-n', switchName, 'link', 'set', 'br0', 'up');
+  const hosts = [];
+  for (const [i, name] of names.entries()) {
+    const netns = nameOf(name);
+    const prefix = ['ip', 'netns', 'exec', netns];
+    const cable = (state) => ip('-n', switchName, 'link', 'set', 'dev', name, state);
+    const host = {
+      name, address: `10.77.0.${i + 1}`, netns: `/run/netns/${netns}`, prefix,
+      run: (...command) => run(...prefix, ...command), cut: () => cable('down'), heal: () => cable('up'),
+      replace: () => replace(host, switchName),
+    };
+    made.push(netns);
+    await plugIn(host, switchName);
+    hosts.push(host);
+  }
+  return hosts;
+}
