@@ -9,10 +9,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* A key that a part of this node has told, for those who come later. */
+struct told {
+    UT_hash_handle hh;
+    unsigned topic;
+    uint32_t key_n, bytes_n;
+    char key[]; /* its first byte is the topic; then the value */
+};
+
 struct cluster {
     struct hub *hub, *far;
     struct metrics *far_metrics;
     struct peers *peers;
+    struct told *told;
+    struct cluster_part parts[MESH_TOPICS];
     void (*on_ready)(void *user);
     void *ready_user;
     struct mesh_record record; /* large: one is enough */
@@ -48,6 +58,8 @@ uint64_t cluster_emit(struct cluster *c, const struct emit *e)
         out->except[i] = e->except[i];
     for (unsigned i = 0; i < e->n_attachments; i++)
         out->attachments[i] = e->attachments[i];
+    if (e->skip)
+        out->skip = (struct span){e->skip->sid, ID_CHARS};
     return peers_publish(c->peers, &c->record);
 }
 
@@ -114,6 +126,86 @@ static void put_presence(void *user, struct peers *peers)
             put_rooms(peers, s);
         }
     }
+    for (const struct told *t = c->told; t; t = t->hh.next)
+        peers_put_set(peers, &(struct mesh_message){.topic = t->topic,
+                                                    .key = {t->key + 1, t->key_n - 1},
+                                                    .bytes = {t->key + t->key_n, t->bytes_n}});
+}
+
+/* ---- what parts of nodes tell each other ---- */
+
+void cluster_listen(struct cluster *c, enum mesh_topic topic, const struct cluster_part *part)
+{
+    c->parts[topic] = *part;
+}
+
+static void forget_told(struct cluster *c, struct told *t)
+{
+    HASH_DEL(c->told, t);
+    free(t);
+}
+
+int cluster_set(struct cluster *c, enum mesh_topic topic, struct span key, struct span value)
+{
+    struct told *t = malloc(sizeof(*t) + 1 + key.n + value.n), *old;
+    if (!t)
+        return ERR_MEMORY;
+    *t = (struct told){.topic = topic, .key_n = (uint32_t)key.n + 1, .bytes_n = (uint32_t)value.n};
+    t->key[0] = (char)topic;
+    memcpy(t->key + 1, key.p, key.n);
+    if (value.n)
+        memcpy(t->key + t->key_n, value.p, value.n);
+    HASH_FIND(hh, c->told, t->key, t->key_n, old);
+    if (old)
+        forget_told(c, old);
+    if (value.n)
+        HASH_ADD(hh, c->told, key, t->key_n, t);
+    c->record.kind = MESH_SET;
+    c->record.message = (struct mesh_message){.topic = topic, .key = key, .bytes = value};
+    int err = peers_publish(c->peers, &c->record) ? 0 : ERR_MEMORY;
+    if (!value.n)
+        free(t);
+    return err;
+}
+
+void cluster_note(struct cluster *c, enum mesh_topic topic, struct span bytes)
+{
+    peers_note(c->peers, topic, bytes);
+}
+
+int cluster_tell(struct cluster *c, struct mesh_origin to, enum mesh_topic topic, struct span bytes)
+{
+    return peers_tell(c->peers, to, topic, bytes);
+}
+
+static void on_set(void *user, struct mesh_origin from, const struct mesh_message *set)
+{
+    const struct cluster *c = user;
+    const struct cluster_part *part = &c->parts[set->topic];
+    if (part->on_set)
+        part->on_set(part->user, from, set->key, set->bytes);
+}
+
+static void on_message(void *user, struct mesh_origin from, const struct mesh_message *message)
+{
+    const struct cluster *c = user;
+    const struct cluster_part *part = &c->parts[message->topic];
+    if (part->on_message)
+        part->on_message(part->user, from, message->bytes);
+}
+
+static void on_dead(void *user, struct mesh_origin from, uint64_t received)
+{
+    const struct cluster *c = user;
+    for (unsigned i = 0; i < MESH_TOPICS; i++)
+        if (c->parts[i].on_dead)
+            c->parts[i].on_dead(c->parts[i].user, from, received);
+}
+
+static bool is_busy(void *user)
+{
+    const struct cluster *c = user;
+    return c->hub->engine->congested;
 }
 
 /* ---- what peers tell ---- */
@@ -193,6 +285,9 @@ static void on_presence_void(void *user, struct mesh_origin from)
                 break;
         }
     }
+    for (unsigned i = 0; i < MESH_TOPICS; i++)
+        if (c->parts[i].on_void)
+            c->parts[i].on_void(c->parts[i].user, from);
 }
 
 /* Every client of this node learns that something may be missing. */
@@ -252,6 +347,8 @@ void cluster_free(struct cluster **cp)
     if (!c)
         return;
     c->hub->cluster = NULL;
+    while (c->told)
+        forget_told(c, c->told);
     if (c->far && c->far->nsps)
         drop_far(c->far);
     hub_free(&c->far);
@@ -269,6 +366,10 @@ struct peers_user cluster_user(struct cluster *c, void (*ready)(void *user), voi
         .on_emit = on_emit,
         .on_presence = on_presence,
         .on_presence_void = on_presence_void,
+        .on_set = on_set,
+        .on_message = on_message,
+        .on_dead = on_dead,
+        .is_busy = is_busy,
         .on_gap = on_gap,
         .put_presence = put_presence,
         .on_ready = on_ready,
@@ -278,6 +379,11 @@ struct peers_user cluster_user(struct cluster *c, void (*ready)(void *user), voi
 bool cluster_is_confirmed(const struct cluster *c, uint64_t seq)
 {
     return peers_is_confirmed(c->peers, seq);
+}
+
+struct peers *cluster_peers(const struct cluster *c)
+{
+    return c->peers;
 }
 
 struct nsp *cluster_far(struct cluster *c, struct span nsp)

@@ -24,7 +24,33 @@ void cluster_exit(struct cluster *c, const struct socket *s);
 void cluster_join(struct cluster *c, const struct socket *s, struct span room);
 void cluster_part(struct cluster *c, const struct socket *s, struct span room);
 
+/* ---- for other parts of the node, which have counterparts on the other nodes ---- */
+
+/* What a part hears of its counterparts. Any may be NULL. */
+struct cluster_part {
+    void *user;
+    /* The key of that origin has this value from now on; value.n == 0: none. All nodes know the same keys of an
+     * origin, in the order in which it set them. */
+    void (*on_set)(void *user, struct mesh_origin from, struct span key, struct span value);
+    /* Whatever keys were known of this origin are void: it is dead, or they all follow anew. */
+    void (*on_void)(void *user, struct mesh_origin from);
+    /* What it has noted or told. */
+    void (*on_message)(void *user, struct mesh_origin from, struct span bytes);
+    /* Not heard any more; received: the number up to which everything of it has come. */
+    void (*on_dead)(void *user, struct mesh_origin from, uint64_t received);
+};
+
+void cluster_listen(struct cluster *c, enum mesh_topic topic, const struct cluster_part *part);
+/* Sets a key of this node, for all nodes that are there or come; an empty value removes it. 0 or ERR_MEMORY. */
+int cluster_set(struct cluster *c, enum mesh_topic topic, struct span key, struct span value);
+/* To all nodes; what does not arrive is not sent again. */
+void cluster_note(struct cluster *c, enum mesh_topic topic, struct span bytes);
+/* To one node; no word comes when it does not arrive. 0, ERR_NOT_FOUND when it does not live, ERR_MEMORY. */
+int cluster_tell(struct cluster *c, struct mesh_origin to, enum mesh_topic topic, struct span bytes);
+
 /* ---- for questions ---- */
+
+struct peers *cluster_peers(const struct cluster *c);
 
 /* Do all living peers have this emit of ours? */
 bool cluster_is_confirmed(const struct cluster *c, uint64_t seq);

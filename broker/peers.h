@@ -14,9 +14,10 @@ struct peers_channel; /* of the link: the way to one peer's sockets */
 
 struct peers_options {
     struct span cluster, name, host; /* borrowed */
-    struct span pub, router;         /* own endpoints, as peers on other hosts reach them; n == 0: they do not */
+    struct span pub, router; /* own endpoints, as peers on other hosts reach them; n == 0: they do not */
     struct span local_pub, local_router; /* as nodes of this host do */
     struct mesh_origin self;
+    unsigned version; /* the newest one to speak; 0: MESH_VERSION */
     uint32_t peer_timeout_ms;
     uint32_t start_wait_ms; /* at most, for peers that were named and do not answer */
     struct ring_options ring;
@@ -40,9 +41,17 @@ struct peers_user {
                         const struct mesh_presence *presence);
     /* Whatever was known of sockets there is void: the peer is dead, or a snapshot follows. */
     void (*on_presence_void)(void *user, struct mesh_origin from);
+    /* A key of that origin has another value, or none (bytes.n == 0). on_presence_void() is for keys, too. */
+    void (*on_set)(void *user, struct mesh_origin from, const struct mesh_message *set);
+    /* A NOTE or a TELL. May be NULL. */
+    void (*on_message)(void *user, struct mesh_origin from, const struct mesh_message *message);
     /* Numbers from..to of this origin are lost for good. */
     void (*on_gap)(void *user, struct mesh_origin from, uint64_t first, uint64_t last);
-    /* Calls peers_put_presence() for everything that lives here. */
+    /* Not heard any more; received: the number up to which everything has come. May be NULL. */
+    void (*on_dead)(void *user, struct mesh_origin from, uint64_t received);
+    /* True: emits have to wait. They are held, or asked for again later. May be NULL. */
+    bool (*is_busy)(void *user);
+    /* Calls peers_put_presence() and peers_put_set() for everything that lives here. */
     void (*put_presence)(void *user, struct peers *m);
     void (*on_ready)(void *user);
 };
@@ -65,15 +74,41 @@ uint64_t peers_publish(struct peers *m, struct mesh_record *record);
 /* The number of the newest record of this node. */
 uint64_t peers_newest(const struct peers *m);
 
-/* Of put_presence(): one ENTER or JOIN. */
+/* Of put_presence(): one ENTER or JOIN; the value of one key. */
 void peers_put_presence(struct peers *m, enum mesh_kind kind, const struct mesh_presence *presence);
+void peers_put_set(struct peers *m, const struct mesh_message *set);
+
+/* To all that hear, with what else this turn brings; what does not arrive is not sent again. */
+void peers_note(struct peers *m, enum mesh_topic topic, struct span bytes);
+/* To one living peer, in the order of calls but in no order with what is published. 0, ERR_NOT_FOUND, ERR_MEMORY. No
+ * word comes when it does not arrive. */
+int peers_tell(struct peers *m, struct mesh_origin to, enum mesh_topic topic, struct span bytes);
+
+/* Records of an origin, ascending and without a hole, from the store: its past, before peers_start(), or the tail of
+ * one that is dead. 0, ERR_MESH, ERR_MEMORY. */
+int peers_fill(struct peers *m, struct mesh_origin origin, struct span records);
 
 /* The router endpoint, on this host, of the living peer whose ids begin with this tag; NULL: there is none. */
 const char *peers_local_router(const struct peers *m, uint32_t tag);
 
+/* The living peer with this tag. */
+bool peers_find_live(const struct peers *m, uint32_t tag, struct mesh_origin *id);
+
+/* From now on heartbeats say that this node is about to go. */
+void peers_drain(struct peers *m);
+
 bool peers_is_ready(const struct peers *m);
+struct ring *peers_ring(const struct peers *m);
 unsigned peers_alive(const struct peers *m);
 /* True when every live peer has said that it has this number of ours. */
 bool peers_is_confirmed(const struct peers *m, uint64_t seq);
+
+/* How far this node has come in each origin's numbers; itself first. */
+struct peers_position {
+    struct mesh_origin origin;
+    uint64_t received;
+    bool lives;
+};
+unsigned peers_positions(const struct peers *m, struct peers_position *out, unsigned max);
 
 #endif

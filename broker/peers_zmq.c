@@ -37,6 +37,7 @@ struct peers_zmq {
 
 struct peers_channel {
     void *dealer;
+    char pub[MESH_ENDPOINT_BYTES + 1]; /* subscribed to; "": not yet */
 };
 
 static int set(void *socket, int option, int value)
@@ -144,7 +145,9 @@ static void send_direct(void *link, struct peers_channel *channel, struct span m
 
 static void close_channel(void *link, struct peers_channel *channel)
 {
-    (void)link;
+    struct peers_zmq *z = link;
+    if (channel->pub[0])
+        zmq_disconnect(z->sub.socket, channel->pub);
     if (channel->dealer)
         zmq_close(channel->dealer);
     free(channel);
@@ -164,6 +167,7 @@ static struct peers_channel *open_channel(void *link, struct span pub, struct sp
     snprintf(endpoint, sizeof(endpoint), "%.*s", (int)pub.n, pub.p);
     if (zmq_connect(z->sub.socket, endpoint))
         goto fail;
+    memcpy(channel->pub, endpoint, sizeof(endpoint));
     return channel;
 fail:
     log_event(LOG_WARN, "mesh_connect", LOG_TEXT("endpoint", endpoint),

@@ -1,33 +1,87 @@
-/* Records are kept in the order of their arrival in one list, whose head is what goes next, and for each origin in an
- * array by number. Both lose their oldest together, so an origin's array is a ring whose start only moves on. */
+/* Records are kept in the order of their arrival in one list, whose head is what goes next, for each origin in an array
+ * by number, and, when they are emits, in an array for each room that they are for. All of these are in the order of
+ * arrival and lose their oldest together, so an array is a ring whose start only moves on: an entry that goes is the
+ * first one wherever it is. */
 #include "ring.h"
 #include "err.h"
 #include "table.h"
 #include <stdlib.h>
 
+/* Entries, oldest first. */
+struct queue {
+    struct entry **entry;
+    size_t head, count, cap; /* cap: a power of two */
+};
+
+/* A room of a namespace, or the whole namespace. */
+struct topic {
+    struct queue queue;
+    UT_hash_handle hh;
+    uint32_t n;
+    char name[]; /* namespace, NUL, room */
+};
+
 struct entry {
     struct entry *next; /* younger, of any origin */
     struct part *part;
-    uint64_t at_ms;
-    uint32_t n;
-    char raw[];
+    uint64_t order; /* of arrival */
+    uint64_t seq, at_ms;
+    uint32_t n, n_topics;
+    struct topic *topic[]; /* then the record's bytes */
 };
 
 /* What is held of one origin. */
 struct part {
     uint64_t key[2];
     uint64_t first; /* number of the oldest entry, when count > 0 */
-    struct entry **entry;
-    size_t head, count, cap; /* cap: a power of two */
+    struct queue queue;
     UT_hash_handle hh;
 };
 
 struct ring {
     struct ring_options options;
     struct part *parts;
+    struct topic *topics;
     struct entry *oldest, **end;
-    uint64_t bytes;
+    uint64_t bytes, order;
 };
+
+/* ---- queues ---- */
+
+static int queue_reserve(struct queue *q)
+{
+    if (q->count < q->cap)
+        return 0;
+    size_t cap = q->cap ? q->cap * 2 : 4;
+    struct entry **entry = malloc(cap * sizeof(struct entry *));
+    if (!entry)
+        return ERR_MEMORY;
+    for (size_t i = 0; i < q->count; i++)
+        entry[i] = q->entry[(q->head + i) & (q->cap - 1)];
+    free(q->entry);
+    q->entry = entry;
+    q->head = 0;
+    q->cap = cap;
+    return 0;
+}
+
+static struct entry *queue_at(const struct queue *q, size_t i)
+{
+    return q->entry[(q->head + i) & (q->cap - 1)];
+}
+
+static void queue_put(struct queue *q, struct entry *e)
+{
+    q->entry[(q->head + q->count++) & (q->cap - 1)] = e;
+}
+
+static void queue_drop_first(struct queue *q)
+{
+    q->head = (q->head + 1) & (q->cap - 1);
+    q->count--;
+}
+
+/* ---- parts and topics ---- */
 
 struct ring *ring_new(const struct ring_options *o)
 {
@@ -64,13 +118,66 @@ static struct part *obtain(struct ring *r, struct mesh_origin origin)
 static void drop_part(struct ring *r, struct part *p)
 {
     HASH_DEL(r->parts, p);
-    free(p->entry);
+    free(p->queue.entry);
     free(p);
+}
+
+enum { TOPIC_BYTES = LIMIT_NAMESPACE_BYTES + 1 + LIMIT_ROOM_BYTES };
+
+static uint32_t name_topic(char name[TOPIC_BYTES], struct span nsp, struct span room)
+{
+    memcpy(name, nsp.p, nsp.n);
+    name[nsp.n] = '\0';
+    if (room.n)
+        memcpy(name + nsp.n + 1, room.p, room.n);
+    return (uint32_t)(nsp.n + 1 + room.n);
+}
+
+static struct topic *find_topic(const struct ring *r, struct span nsp, struct span room)
+{
+    char name[TOPIC_BYTES];
+    struct topic *t;
+    HASH_FIND(hh, r->topics, name, name_topic(name, nsp, room), t);
+    return t;
+}
+
+static struct topic *obtain_topic(struct ring *r, struct span nsp, struct span room)
+{
+    struct topic *t = find_topic(r, nsp, room);
+    char name[TOPIC_BYTES];
+    uint32_t n = name_topic(name, nsp, room);
+    if (t)
+        return t;
+    t = calloc(1, sizeof(*t) + n);
+    if (!t)
+        return NULL;
+    t->n = n;
+    memcpy(t->name, name, n);
+    HASH_ADD(hh, r->topics, name, n, t);
+    r->bytes += sizeof(*t) + n;
+    return t;
+}
+
+static void drop_topic_if_empty(struct ring *r, struct topic *t)
+{
+    if (t->queue.count > 0)
+        return;
+    HASH_DEL(r->topics, t);
+    r->bytes -= sizeof(*t) + t->n;
+    free(t->queue.entry);
+    free(t);
+}
+
+/* ---- entries ---- */
+
+static char *raw_of(const struct entry *e)
+{
+    return (char *)(uintptr_t)(e->topic + e->n_topics);
 }
 
 static size_t entry_bytes(const struct entry *e)
 {
-    return sizeof(*e) + e->n + sizeof(struct entry *);
+    return sizeof(*e) + e->n + sizeof(struct entry *) + 2 * e->n_topics * sizeof(struct topic *);
 }
 
 static void drop_oldest(struct ring *r)
@@ -82,10 +189,14 @@ static void drop_oldest(struct ring *r)
         r->end = &r->oldest;
     r->bytes -= entry_bytes(e);
     if (p) { /* not of a part that was restarted */
-        p->head = (p->head + 1) & (p->cap - 1);
+        queue_drop_first(&p->queue);
         p->first++;
-        if (--p->count == 0)
+        if (p->queue.count == 0)
             drop_part(r, p);
+    }
+    for (uint32_t i = 0; i < e->n_topics; i++) {
+        queue_drop_first(&e->topic[i]->queue);
+        drop_topic_if_empty(r, e->topic[i]);
     }
     free(e);
 }
@@ -101,42 +212,69 @@ void ring_free(struct ring **rp)
     *rp = NULL;
 }
 
-static int make_room(struct part *p)
+static struct entry *new_entry(struct span raw, const struct mesh_emit *emit)
 {
-    if (p->count < p->cap)
-        return 0;
-    size_t cap = p->cap ? p->cap * 2 : 64;
-    struct entry **entry = malloc(cap * sizeof(struct entry *));
-    if (!entry)
-        return ERR_MEMORY;
-    for (size_t i = 0; i < p->count; i++)
-        entry[i] = p->entry[(p->head + i) & (p->cap - 1)];
-    free(p->entry);
-    p->entry = entry;
-    p->head = 0;
-    p->cap = cap;
+    unsigned most = !emit || emit->is_volatile ? 0 : emit->n_to ? emit->n_to : 1;
+    struct entry *e = malloc(sizeof(*e) + most * sizeof(struct topic *) + raw.n);
+    if (e)
+        *e = (struct entry){.n = (uint32_t)raw.n};
+    return e;
+}
+
+/* Into the queue of every room that the emit is for. */
+static int enter_topics(struct ring *r, struct entry *e, const struct mesh_emit *emit)
+{
+    unsigned n = !emit || emit->is_volatile ? 0 : emit->n_to ? emit->n_to : 1;
+    for (unsigned i = 0; i < n; i++) {
+        struct topic *t = obtain_topic(r, emit->nsp, emit->n_to ? emit->to[i] : (struct span){"", 0});
+        if (!t)
+            return ERR_MEMORY;
+        if (t->queue.count && queue_at(&t->queue, t->queue.count - 1) == e)
+            continue; /* a room that is named twice */
+        if (queue_reserve(&t->queue)) {
+            drop_topic_if_empty(r, t);
+            return ERR_MEMORY;
+        }
+        queue_put(&t->queue, e);
+        e->topic[e->n_topics++] = t;
+    }
     return 0;
 }
 
-int ring_add(struct ring *r, uint64_t now_ms, struct mesh_origin origin, uint64_t seq, struct span raw)
+/* Takes back what enter_topics() did: the entry is the last one everywhere. */
+static void leave_topics(struct ring *r, struct entry *e)
+{
+    for (uint32_t i = 0; i < e->n_topics; i++) {
+        e->topic[i]->queue.count--;
+        drop_topic_if_empty(r, e->topic[i]);
+    }
+}
+
+int ring_add(struct ring *r, uint64_t now_ms, struct mesh_origin origin, uint64_t seq, struct span raw,
+             const struct mesh_emit *emit)
 {
     struct part *p = obtain(r, origin);
     if (!p)
         return ERR_MEMORY;
-    if (p->count > 0 && seq != p->first + p->count)
+    if (p->queue.count > 0 && seq != p->first + p->queue.count)
         return ERR_STATE;
-    struct entry *e = malloc(sizeof(*e) + raw.n);
-    if (!e || make_room(p)) {
+    struct entry *e = new_entry(raw, emit);
+    if (!e || queue_reserve(&p->queue) || enter_topics(r, e, emit)) {
+        if (e)
+            leave_topics(r, e);
         free(e);
-        if (p->count == 0)
+        if (p->queue.count == 0)
             drop_part(r, p);
         return ERR_MEMORY;
     }
-    *e = (struct entry){.part = p, .at_ms = now_ms, .n = (uint32_t)raw.n};
-    memcpy(e->raw, raw.p, raw.n);
-    if (p->count == 0)
+    e->part = p;
+    e->seq = seq;
+    e->at_ms = now_ms;
+    e->order = r->order++;
+    memcpy(raw_of(e), raw.p, raw.n);
+    if (p->queue.count == 0)
         p->first = seq;
-    p->entry[(p->head + p->count++) & (p->cap - 1)] = e;
+    queue_put(&p->queue, e);
     *r->end = e;
     r->end = &e->next;
     r->bytes += entry_bytes(e);
@@ -151,8 +289,8 @@ void ring_restart(struct ring *r, struct mesh_origin origin)
     if (!p)
         return;
     /* The entries leave with their turn; nobody finds them until then. */
-    for (size_t i = 0; i < p->count; i++)
-        p->entry[(p->head + i) & (p->cap - 1)]->part = NULL;
+    for (size_t i = 0; i < p->queue.count; i++)
+        queue_at(&p->queue, i)->part = NULL;
     drop_part(r, p);
 }
 
@@ -162,17 +300,110 @@ bool ring_range(const struct ring *r, struct mesh_origin origin, uint64_t *first
     if (!p)
         return false;
     *first = p->first;
-    *last = p->first + p->count - 1;
+    *last = p->first + p->queue.count - 1;
     return true;
 }
 
 struct span ring_get(const struct ring *r, struct mesh_origin origin, uint64_t seq)
 {
     const struct part *p = find(r, origin);
-    if (!p || seq < p->first || seq - p->first >= p->count)
+    if (!p || seq < p->first || seq - p->first >= p->queue.count)
         return (struct span){NULL, 0};
-    const struct entry *e = p->entry[(p->head + (size_t)(seq - p->first)) & (p->cap - 1)];
-    return (struct span){e->raw, e->n};
+    const struct entry *e = queue_at(&p->queue, (size_t)(seq - p->first));
+    return (struct span){raw_of(e), e->n};
+}
+
+/* ---- by room ---- */
+
+static uint64_t since_of(const struct offset *since, uint32_t tag)
+{
+    for (unsigned i = 0; i < since->n; i++)
+        if (since->entry[i].origin == tag)
+            return since->entry[i].seq;
+    return 0;
+}
+
+/* Nothing that came before this can be wanted. */
+static uint64_t first_order(const struct ring *r, const struct offset *since)
+{
+    uint64_t order = UINT64_MAX;
+    for (const struct part *p = r->parts; p; p = p->hh.next) {
+        uint64_t seq = since_of(since, (uint32_t)p->key[0]) + 1;
+        if (seq < p->first)
+            seq = p->first;
+        if (seq - p->first < p->queue.count) {
+            uint64_t at = queue_at(&p->queue, (size_t)(seq - p->first))->order;
+            order = at < order ? at : order;
+        }
+    }
+    return order;
+}
+
+/* The queue's first entry that is not older than order. */
+static size_t lower_bound(const struct queue *q, uint64_t order)
+{
+    size_t low = 0, high = q->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (queue_at(q, middle)->order < order)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The queues of a search, walked through side by side. */
+struct walk {
+    const struct queue *queue;
+    size_t at;
+};
+
+static const struct entry *next_of(struct walk *w, unsigned n)
+{
+    const struct entry *next = NULL;
+    for (unsigned i = 0; i < n; i++) {
+        const struct entry *e = w[i].at < w[i].queue->count ? queue_at(w[i].queue, w[i].at) : NULL;
+        if (e && (!next || e->order < next->order))
+            next = e;
+    }
+    for (unsigned i = 0; i < n; i++)
+        w[i].at += next && w[i].at < w[i].queue->count && queue_at(w[i].queue, w[i].at) == next;
+    return next;
+}
+
+static void begin_walk(const struct ring *r, struct walk *w, unsigned *n, struct span nsp, struct span room,
+                       uint64_t order)
+{
+    const struct topic *t = nsp.n + room.n < TOPIC_BYTES ? find_topic(r, nsp, room) : NULL;
+    if (t)
+        w[(*n)++] = (struct walk){&t->queue, lower_bound(&t->queue, order)};
+}
+
+int ring_search(const struct ring *r, const struct ring_search *s,
+                bool (*f)(void *user, const struct ring_found *), void *user)
+{
+    struct walk *w = malloc((s->n_rooms + 1) * sizeof(*w));
+    uint64_t order = first_order(r, s->since);
+    const struct entry *e;
+    unsigned n = 0;
+    if (!w)
+        return ERR_MEMORY;
+    begin_walk(r, w, &n, s->nsp, (struct span){"", 0}, order);
+    for (unsigned i = 0; i < s->n_rooms; i++)
+        begin_walk(r, w, &n, s->nsp, s->rooms[i], order);
+    while ((e = next_of(w, n))) {
+        if (!e->part || e->seq <= since_of(s->since, (uint32_t)e->part->key[0]))
+            continue;
+        struct ring_found found = {.origin = {(uint32_t)e->part->key[0], e->part->key[1]},
+                                   .seq = e->seq,
+                                   .at_ms = e->at_ms,
+                                   .raw = {raw_of(e), e->n}};
+        if (!f(user, &found))
+            break;
+    }
+    free(w);
+    return 0;
 }
 
 void ring_expire(struct ring *r, uint64_t now_ms)

@@ -294,7 +294,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct agent_reader r = agent_open((struct span){(const char *)data, n});
     for (;;) {
         const char *at = r.p;
-        size_t bytes;
+        size_t bytes = 0;
         enum verdict verdict = at == r.end ? GOOD : judge((struct span){at, (size_t)(r.end - at)}, &bytes);
         int result = agent_read(&r, &record);
         if (at == r.end) {

@@ -48,7 +48,7 @@ static struct span raw_of(struct mesh_origin o, uint64_t seq)
 
 static int add(uint64_t now_ms, struct mesh_origin o, uint64_t seq)
 {
-    return ring_add(ring, now_ms, o, seq, raw_of(o, seq));
+    return ring_add(ring, now_ms, o, seq, raw_of(o, seq), NULL);
 }
 
 static bool has(struct mesh_origin o, uint64_t seq)
@@ -118,7 +118,7 @@ static void keeps_bytes_of_its_own(void **state)
 {
     (void)state;
     char text[] = "record";
-    assert_int_equal(ring_add(ring, 1, a, 1, span_of(text)), 0);
+    assert_int_equal(ring_add(ring, 1, a, 1, span_of(text), NULL), 0);
     memset(text, '?', sizeof(text));
     assert_true(span_eq(ring_get(ring, a, 1), SPAN("record")));
 }
@@ -177,10 +177,10 @@ static void one_record_may_be_larger_than_the_bound(void **state)
     make(1000, 100);
     char *large = calloc(1, 10000);
     add(1, b, 1);
-    assert_int_equal(ring_add(ring, 1, a, 1, (struct span){large, 10000}), 0);
+    assert_int_equal(ring_add(ring, 1, a, 1, (struct span){large, 10000}, NULL), 0);
     holds_none(b);
     assert_int_equal(ring_get(ring, a, 1).n, 10000);
-    assert_int_equal(ring_add(ring, 1, a, 2, (struct span){large, 10}), 0);
+    assert_int_equal(ring_add(ring, 1, a, 2, (struct span){large, 10}, NULL), 0);
     assert_int_equal(ring_get(ring, a, 1).n, 0);
     assert_int_equal(ring_get(ring, a, 2).n, 10);
     free(large);

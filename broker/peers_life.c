@@ -1,0 +1,433 @@
+/* What is known of one origin moves through these states:
+ *
+ *   state    begins when                          what it means
+ *   NEW      a hello names it                     its past goes into the ring, if it is held somewhere
+ *   LIVE     it was heard                         records are taken in order; holes are repaired
+ *   DEAD     not heard for peer_timeout           its sockets are gone; its tail is settled from what others have
+ *   (gone)   DEAD for two windows of the ring     nothing of it is held any more: it is forgotten
+ *
+ * A DEAD one that is heard again (it was frozen, or cut off) is LIVE again where it was; its sockets are asked for anew.
+ * A node that starts again is another origin: its new boot makes the old one of the same name DEAD at once. */
+#include "container.h"
+#include "err.h"
+#include "log.h"
+#include "peers_private.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    FILL_LATER = 1024,       /* records of a peer's past that a node that is ready still takes for its ring */
+    UNHEARD_PEER_MS = 60000, /* one that others told of and that never answers is let go */
+};
+
+/* ---- origins and peers ---- */
+
+struct origin *peers_find_origin(const struct peers *m, struct mesh_origin id)
+{
+    uint64_t key[2] = {id.tag, id.boot};
+    struct origin *o;
+    HASH_FIND(hh, m->origins, key, sizeof(key), o);
+    return o;
+}
+
+static struct origin *new_origin(struct peers *m, struct mesh_origin id)
+{
+    struct origin *o = calloc(1, sizeof(*o));
+    if (!o)
+        return NULL;
+    o->id = id;
+    o->key[0] = id.tag;
+    o->key[1] = id.boot;
+    o->heard_ms = peers_now_ms(m);
+    o->held.end = &o->held.first;
+    o->late.end = &o->late.first;
+    HASH_ADD(hh, m->origins, key, sizeof(o->key), o);
+    return o;
+}
+
+struct origin *peers_obtain_dead(struct peers *m, struct mesh_origin id)
+{
+    struct origin *o = peers_find_origin(m, id);
+    if (o || same_origin(id, m->options.self))
+        return o;
+    o = new_origin(m, id);
+    if (o) {
+        o->state = ORIGIN_DEAD;
+        o->died_ms = peers_now_ms(m);
+    }
+    return o;
+}
+
+static void free_origin(struct peers *m, struct origin *o)
+{
+    HASH_DEL(m->origins, o);
+    held_drop_all(&o->held);
+    held_drop_all(&o->late);
+    free(o->heard);
+    free(o);
+}
+
+struct peer *peers_of_origin(const struct peers *m, const struct origin *o)
+{
+    struct peer *p = m->peers;
+    while (p && p->origin != o)
+        p = p->next;
+    return p;
+}
+
+static struct peer *peer_at(const struct peers *m, struct span router)
+{
+    struct peer *p = m->peers;
+    while (p && !span_eq(span_of(p->router), router) && !(p->alias[0] && span_eq(span_of(p->alias), router)))
+        p = p->next;
+    return p;
+}
+
+/* version 0: the peer's is not known yet, so it gets this in every one that is spoken here. */
+static void say_hello(struct peers *m, struct peer *p, unsigned version, struct span asked)
+{
+    const struct peers_options *o = &m->options;
+    bool answer = version != 0;
+    p->hello_ms = peers_now_ms(m);
+    struct mesh_hello hello = {
+        .name = o->name,
+        .pub = peer_is_local(p) ? o->local_pub : o->pub,
+        .router = peer_is_local(p) ? o->local_router : o->router,
+        .host = o->host,
+        .newest = m->seq,
+        .asked = answer ? asked : span_of(p->router),
+        .answer = answer,
+    };
+    struct mesh_record record = {.kind = MESH_HELLO, .hello = hello};
+    peers_send_as(m, p, answer ? version : o->version, &record);
+    if (!answer && o->version > 1)
+        peers_send_as(m, p, o->version - 1, &record);
+}
+
+static struct peer *new_peer(struct peers *m, struct span pub, struct span router)
+{
+    unsigned n = 0;
+    for (const struct peer *p = m->peers; p; p = p->next)
+        n++;
+    if (n >= LIMIT_OFFSET_ORIGINS || router.n == 0 || router.n > MESH_ENDPOINT_BYTES ||
+        pub.n > MESH_ENDPOINT_BYTES)
+        return NULL;
+    struct peer *p = calloc(1, sizeof(*p));
+    if (!p)
+        return NULL;
+    memcpy(p->router, router.p, router.n);
+    memcpy(p->pub, pub.p, pub.n);
+    msgpack_sbuffer_init(&p->batch);
+    p->since_ms = peers_now_ms(m);
+    p->channel = m->link.open(m->link.link, pub, router);
+    if (!p->channel) {
+        free(p);
+        return NULL;
+    }
+    p->next = m->peers;
+    m->peers = p;
+    return p;
+}
+
+static void free_peer(struct peers *m, struct peer *p)
+{
+    struct peer **at = &m->peers;
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
+    m->link.close(m->link.link, p->channel);
+    msgpack_sbuffer_destroy(&p->batch);
+    free(p);
+}
+
+int peers_add_peer(struct peers *m, struct span pub, struct span router)
+{
+    struct peer *p = peer_at(m, router);
+    if (!p)
+        p = new_peer(m, pub, router);
+    if (!p)
+        return ERR_MEMORY;
+    p->was_named = true;
+    return 0;
+}
+
+/* ---- who knows whom ---- */
+
+static struct mesh_endpoints endpoints_of(const struct peer *p)
+{
+    return (struct mesh_endpoints){span_of(p->pub), span_of(p->router)};
+}
+
+/* Whoever was told of this node only learns of the others that it can reach, and they of it: nodes of a host by their
+ * paths, those of other hosts by their addresses. */
+static void introduce(struct peers *m, const struct peer *newcomer)
+{
+    struct mesh_record one = {.kind = MESH_PEERS, .peers = {.n = 1, .peer = {endpoints_of(newcomer)}}};
+    struct mesh_record all = {.kind = MESH_PEERS};
+    for (const struct peer *p = m->peers; p; p = p->next) {
+        if (p == newcomer || !peer_lives(p))
+            continue;
+        if (!peer_is_local(p) || peer_is_local(newcomer))
+            all.peers.peer[all.peers.n++] = endpoints_of(p);
+        if (!peer_is_local(newcomer) || peer_is_local(p))
+            peers_send_record(m, p, &one);
+    }
+    if (all.peers.n)
+        peers_send_record(m, newcomer, &all);
+}
+
+void life_peers(struct peers *m, const struct mesh_peers *list)
+{
+    const struct peers_options *o = &m->options;
+    for (unsigned i = 0; i < list->n; i++) {
+        struct mesh_endpoints e = list->peer[i];
+        if (!span_eq(e.router, o->router) && !span_eq(e.router, o->local_router) && !peer_at(m, e.router))
+            new_peer(m, e.pub, e.router);
+    }
+}
+
+/* ---- life ---- */
+
+static bool is_filled(const struct peers *m)
+{
+    for (const struct origin *o = m->origins; o; o = o->hh.next)
+        if (o->received < o->fill_to)
+            return false;
+    return true;
+}
+
+static void check_ready(struct peers *m)
+{
+    bool waited = peers_now_ms(m) - m->started_ms >= m->options.start_wait_ms;
+    if (m->is_ready || !is_filled(m))
+        return;
+    for (struct peer *p = m->peers; p && !waited; p = p->next) {
+        const struct origin *o = p->origin;
+        if (!o && p->was_named)
+            return;
+        if (o && o->state != ORIGIN_DEAD &&
+            (o->state == ORIGIN_NEW || !o->hears_this_boot || o->presence != PRESENCE_KNOWN))
+            return;
+    }
+    m->is_ready = true;
+    m->user.on_ready(m->user.user);
+}
+
+static void count_peers(struct peers *m)
+{
+    metrics_set(m->metrics, METRIC_MESH_PEERS, peers_alive(m));
+}
+
+static void die(struct peers *m, struct origin *o)
+{
+    log_event(LOG_WARN, "peer_dead", LOG_UINT("tag", o->id.tag), LOG_UINT("boot", o->id.boot),
+              LOG_UINT("received", o->received));
+    o->state = ORIGIN_DEAD;
+    o->died_ms = peers_now_ms(m);
+    o->hears_this_boot = false;
+    presence_forget(o);
+    m->user.on_presence_void(m->user.user, o->id);
+    count_peers(m);
+    peers_choose_version(m);
+    if (m->user.on_dead)
+        m->user.on_dead(m->user.user, o->id, o->received);
+}
+
+void life_heard(struct peers *m, struct origin *o)
+{
+    o->heard_ms = peers_now_ms(m);
+    if (o->state == ORIGIN_LIVE)
+        return;
+    log_event(LOG_INFO, "peer_live", LOG_UINT("tag", o->id.tag), LOG_UINT("boot", o->id.boot));
+    o->state = ORIGIN_LIVE;
+    count_peers(m);
+    peers_choose_version(m);
+    presence_ask(m, o);
+    if (peers_of_origin(m, o))
+        introduce(m, peers_of_origin(m, o));
+}
+
+/* Its past, as far as it is held, goes into the ring before this node is ready. */
+static void begin_origin(struct peers *m, struct origin *o, uint64_t newest)
+{
+    bool fills = !m->is_ready || newest <= FILL_LATER;
+    if (o->newest < newest)
+        o->newest = newest;
+    if (fills && o->fill_to < newest)
+        o->fill_to = newest;
+    if (!fills && o->received == 0)
+        o->received = newest;
+}
+
+/* The peer that said this hello. One that was named by another address than it calls itself is still one. */
+static struct peer *peer_of_hello(struct peers *m, const struct mesh_hello *hello)
+{
+    struct peer *p = peer_at(m, hello->router);
+    struct peer *named = hello->answer && hello->asked.n ? peer_at(m, hello->asked) : NULL;
+    if (!named || named == p)
+        return p ? p : new_peer(m, hello->pub, hello->router);
+    if (p) {
+        named->was_named |= p->was_named;
+        free_peer(m, p);
+    }
+    if (hello->router.n <= MESH_ENDPOINT_BYTES)
+        snprintf(named->alias, sizeof(named->alias), "%.*s", (int)hello->router.n, hello->router.p);
+    return named;
+}
+
+void life_hello(struct peers *m, const struct mesh_head *head, const struct mesh_hello *hello)
+{
+    struct peer *p = peer_of_hello(m, hello);
+    struct origin *o = peers_find_origin(m, head->origin);
+    if (!o)
+        o = new_origin(m, head->origin);
+    if (!p || !o)
+        return;
+    if (p->origin != o) {
+        if (p->origin && p->origin->state != ORIGIN_DEAD) {
+            die(m, p->origin); /* started again */
+            p->origin->is_over = true;
+        }
+        begin_origin(m, o, hello->newest);
+    }
+    p->origin = o;
+    if (o->version < head->version)
+        o->version = head->version;
+    peers_choose_version(m);
+    snprintf(p->name, sizeof(p->name), "%.*s", (int)hello->name.n, hello->name.p);
+    if (!hello->answer)
+        say_hello(m, p, head->version, hello->asked);
+}
+
+/* The vectors of all tell the newest number that anybody has of each origin, also of a dead one. A node that is not
+ * ready yet also takes the past of origins that were dead before it began. */
+static void take_heard(struct peers *m, const struct mesh_heard *h)
+{
+    struct origin *o = peers_find_origin(m, h->origin);
+    if (!o && !m->is_ready && h->seq > 0)
+        o = peers_obtain_dead(m, h->origin);
+    if (!o || o->state != ORIGIN_DEAD || o->newest >= h->seq)
+        return;
+    o->newest = h->seq;
+    if (!m->is_ready)
+        o->fill_to = h->seq;
+}
+
+void life_heartbeat(struct peers *m, struct origin *o, const struct mesh_heartbeat *beat)
+{
+    struct mesh_heard *copy = malloc((beat->n_heard + 1) * sizeof(*copy));
+    if (!copy)
+        return;
+    memcpy(copy, beat->heard, beat->n_heard * sizeof(*copy));
+    free(o->heard);
+    o->heard = copy;
+    o->n_heard = beat->n_heard;
+    o->is_draining = beat->draining;
+    if (o->newest < beat->newest)
+        o->newest = beat->newest;
+    for (unsigned i = 0; i < o->n_heard; i++) {
+        if (!same_origin(copy[i].origin, m->options.self)) {
+            take_heard(m, &copy[i]);
+            continue;
+        }
+        o->hears_us = copy[i].seq;
+        o->hears_this_boot = true;
+    }
+}
+
+/* The living first: they wait to be confirmed. */
+static void list_heard(const struct peers *m, struct mesh_heartbeat *beat, bool living)
+{
+    for (struct origin *o = m->origins; o && beat->n_heard < LIMIT_OFFSET_ORIGINS; o = o->hh.next)
+        if ((o->state != ORIGIN_DEAD) == living)
+            beat->heard[beat->n_heard++] = (struct mesh_heard){o->id, o->received};
+}
+
+static void send_heartbeat(struct peers *m)
+{
+    struct mesh_record *record = &m->record;
+    struct mesh_heartbeat *beat = &record->heartbeat;
+    record->kind = MESH_HEARTBEAT;
+    beat->newest = m->seq;
+    beat->sent_us = peers_now_ms(m) * 1000;
+    beat->ready = m->is_ready;
+    beat->draining = m->is_draining;
+    beat->n_heard = 0;
+    list_heard(m, beat, true);
+    list_heard(m, beat, false);
+    peers_send_batch(m); /* what it counts comes before it */
+    if (peers_begin(m, &m->scratch, m->pub_version) == 0 && mesh_write(&m->scratch, record) == 0)
+        m->link.publish(m->link.link, peers_message(&m->scratch));
+}
+
+/* Nobody can still ask for anything of these. */
+static void forget_old(struct peers *m)
+{
+    uint64_t now = peers_now_ms(m), after_ms = 2 * m->options.ring.max_ms, number;
+    struct peer *p, *next;
+    struct origin *o, *tmp;
+    for (p = m->peers; p; p = next) {
+        next = p->next;
+        bool is_dead = p->origin && p->origin->state == ORIGIN_DEAD && now - p->origin->died_ms > after_ms;
+        bool is_unheard = !p->origin && !p->was_named && now - p->since_ms > UNHEARD_PEER_MS;
+        /* A sibling says hello by itself when it starts; a host may have been told of nobody. */
+        if (is_unheard || (is_dead && (!p->was_named || peer_is_local(p))))
+            free_peer(m, p);
+        else if (is_dead)
+            p->origin = NULL;
+    }
+    HASH_ITER(hh, m->origins, o, tmp)
+    {
+        if (o->state == ORIGIN_DEAD && now - o->died_ms > after_ms && !peers_of_origin(m, o) &&
+            !ring_range(m->ring, o->id, &number, &number))
+            free_origin(m, o);
+    }
+}
+
+static void greet(struct peers *m)
+{
+    for (struct peer *p = m->peers; p; p = p->next)
+        if (!peer_lives(p) && peers_now_ms(m) - p->hello_ms >= HELLO_MS)
+            say_hello(m, p, 0, (struct span){"", 0});
+}
+
+static void on_heartbeat(struct timer *t)
+{
+    struct peers *m = container_of(t, struct peers, heartbeat);
+    struct origin *o, *tmp;
+    uint64_t now = peers_now_ms(m);
+    /* Who was frozen itself has heard nobody, and that says nothing about them. */
+    if (m->beat_ms && now - m->beat_ms > m->options.peer_timeout_ms / 2)
+        for (o = m->origins; o; o = o->hh.next)
+            o->heard_ms = now;
+    m->beat_ms = now;
+    reactor_timer_set(m->reactor, t, HEARTBEAT_MS);
+    send_heartbeat(m);
+    greet(m);
+    m->is_busy = m->user.is_busy && m->user.is_busy(m->user.user);
+    HASH_ITER(hh, m->origins, o, tmp)
+    {
+        if (o->state != ORIGIN_DEAD && now - o->heard_ms + HEARTBEAT_MS > m->options.peer_timeout_ms)
+            die(m, o);
+        if (o->state == ORIGIN_LIVE)
+            presence_ask(m, o);
+        records_look_for_holes(m, o);
+    }
+    ring_expire(m->ring, now);
+    forget_old(m);
+    check_ready(m);
+}
+
+void life_init(struct peers *m)
+{
+    timer_init(&m->heartbeat, on_heartbeat);
+}
+
+void life_free(struct peers *m)
+{
+    reactor_timer_cancel(m->reactor, &m->heartbeat);
+    while (m->peers)
+        free_peer(m, m->peers);
+    while (m->origins)
+        free_origin(m, m->origins);
+}

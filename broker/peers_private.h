@@ -1,0 +1,187 @@
+/* What the files of the peers share: peers.c (messages), peers_life.c (who is there, and who lives), peers_records.c
+ * (numbers, holes, repairs), peers_presence.c (snapshots of who is where). Nobody else includes this. */
+#ifndef STARLING_PEERS_PRIVATE_H
+#define STARLING_PEERS_PRIVATE_H
+
+#include "peers.h"
+#include "table.h"
+
+enum {
+    HEARTBEAT_MS = 100,
+    HELLO_MS = 250, /* until a peer has answered */
+    REPAIR_AGAIN_MS = 50,
+    HOLE_WAIT_MS = 500,
+    HELD_BYTES = 8 * 1024 * 1024, /* behind holes of one origin; what does not fit is repaired later */
+    BATCH_BYTES = 64 * 1024,      /* of one message */
+    REPAIR_BYTES = 1024 * 1024,   /* answered to one request */
+};
+
+enum origin_state { ORIGIN_NEW, ORIGIN_LIVE, ORIGIN_DEAD };
+enum presence_state { PRESENCE_UNKNOWN, PRESENCE_ASKED, PRESENCE_KNOWN };
+
+/* A record that waits: for a hole before it, for another origin's, or for the snapshot of presence. */
+struct held {
+    struct held *next;
+    uint64_t seq;
+    size_t n;
+    char raw[];
+};
+
+struct held_list {
+    struct held *first, **end;
+    size_t bytes;
+};
+
+struct origin {
+    struct mesh_origin id;
+    uint64_t key[2];
+    enum origin_state state;
+    uint64_t heard_ms, died_ms;
+    uint64_t received; /* all up to this number */
+    uint64_t newest;   /* that anybody is known to have */
+    uint64_t
+        fill_to; /* what came before this node's start is taken up to here, for the ring only; 0: nothing */
+    struct held_list held;
+    uint64_t progress_ms, asked_ms; /* of the hole being repaired */
+    uint64_t asked_to;              /* the last number of the answer that is coming; 0: not known */
+    unsigned asked_n;
+    bool in_hole;
+    uint64_t waits_since_ms; /* its next record waits for another origin's; 0: it does not */
+    enum presence_state presence;
+    uint64_t presence_as_of, presence_asked_ms;
+    uint64_t presence_since; /* received when it was asked for: an older snapshot answers an older question */
+    bool presence_begun;     /* its first part has come */
+    uint32_t presence_parts; /* how many of them */
+    struct held_list late;   /* presence records that came during the snapshot */
+    uint64_t hears_us;       /* our number that it has */
+    bool hears_this_boot;
+    bool is_over; /* started again: what is still under way from then counts no more */
+    bool is_draining;
+    unsigned version; /* the highest one in which it was heard */
+    unsigned n_heard;
+    struct mesh_heard *heard; /* what it has of others */
+    UT_hash_handle hh;
+};
+
+/* Somebody at known endpoints, whichever origin that is at the moment. */
+struct peer {
+    struct peer *next;
+    struct peers_channel *channel;
+    struct origin *origin; /* NULL: has not answered yet */
+    uint64_t hello_ms, since_ms;
+    bool was_named;        /* given by configuration: a start waits for it */
+    msgpack_sbuffer batch; /* of this turn, for it alone; empty: nothing */
+    char name[MESH_NAME_BYTES + 1];
+    char pub[MESH_ENDPOINT_BYTES + 1];
+    char router[MESH_ENDPOINT_BYTES + 1];
+    char alias[MESH_ENDPOINT_BYTES +
+               1]; /* what it calls its router itself, when that is another name; or "" */
+};
+
+struct peers {
+    struct reactor *reactor;
+    struct metrics *metrics;
+    struct peers_options options;
+    struct peers_link link;
+    struct peers_user user;
+    struct ring *ring;
+    struct origin *origins;
+    struct peer *peers;
+    uint64_t seq;         /* own newest */
+    unsigned pub_version; /* that all who live understand */
+    msgpack_sbuffer batch, scratch, parts;
+    struct reactor_task flush;
+    struct timer heartbeat;
+    uint64_t started_ms, beat_ms;
+    bool is_ready, is_draining;
+    bool is_busy; /* the hub can take no more emits for a while: what comes is held, or repaired later */
+    struct mesh_record record; /* large: one is enough */
+};
+
+static inline uint64_t peers_now_ms(const struct peers *m)
+{
+    return reactor_now_ms(m->reactor);
+}
+
+static inline bool same_origin(struct mesh_origin a, struct mesh_origin b)
+{
+    return a.tag == b.tag && a.boot == b.boot;
+}
+
+static inline bool peer_lives(const struct peer *p)
+{
+    return p->origin && p->origin->state == ORIGIN_LIVE;
+}
+
+static inline bool peer_is_local(const struct peer *p)
+{
+    return strncmp(p->router, "ipc://", 6) == 0;
+}
+
+static inline bool is_presence(enum mesh_kind kind)
+{
+    return kind >= MESH_ENTER && kind <= MESH_SET;
+}
+
+/* ---- peers.c ---- */
+
+/* Empties the buffer but for a head. 0 or ERR_MEMORY. */
+int peers_begin(struct peers *m, msgpack_sbuffer *b, unsigned version);
+/* What this peer understands. */
+unsigned peers_version_of(const struct peers *m, const struct peer *p);
+struct span peers_message(const msgpack_sbuffer *b);
+void peers_send_record(struct peers *m, const struct peer *p, const struct mesh_record *record);
+void peers_send_as(struct peers *m, const struct peer *p, unsigned version, const struct mesh_record *record);
+/* What this turn has published so far goes now. */
+void peers_send_batch(struct peers *m);
+/* Somebody has come or gone: what is published is for all who live. */
+void peers_choose_version(struct peers *m);
+
+/* ---- peers_life.c ---- */
+
+void life_init(struct peers *m);
+void life_free(struct peers *m);
+struct origin *peers_find_origin(const struct peers *m, struct mesh_origin id);
+/* Finds or makes: one of which only records are known. NULL without memory. */
+struct origin *peers_obtain_dead(struct peers *m, struct mesh_origin id);
+struct peer *peers_of_origin(const struct peers *m, const struct origin *o);
+/* Something of it has come. */
+void life_heard(struct peers *m, struct origin *o);
+void life_hello(struct peers *m, const struct mesh_head *head, const struct mesh_hello *hello);
+void life_heartbeat(struct peers *m, struct origin *o, const struct mesh_heartbeat *beat);
+void life_peers(struct peers *m, const struct mesh_peers *list);
+
+/* ---- peers_records.c ---- */
+
+/* In the order of numbers, each once. 0 or ERR_MEMORY. */
+int held_add(struct held_list *list, uint64_t seq, struct span raw);
+struct held *held_take(struct held_list *list);
+void held_drop_all(struct held_list *list);
+
+/* Reads a record on its own, as rings and lists keep it, into m->record. */
+bool records_read(struct peers *m, const char *raw, size_t n);
+void records_take(struct peers *m, struct origin *o, const struct mesh_record *record);
+/* Delivers what waits and can be delivered. */
+void records_go_on(struct peers *m, struct origin *o);
+/* Asks for what is missing, or gives it up. */
+void records_look_for_holes(struct peers *m, struct origin *o);
+/* The answer to a repair says that numbers up to this one are gone there. */
+void records_gone(struct peers *m, struct origin *o, struct mesh_origin says, uint64_t gone_to);
+void records_answer(struct peers *m, const struct peer *p, const struct mesh_repair *asked);
+
+/* ---- peers_presence.c ---- */
+
+/* The snapshot begins anew: whatever is said until it is asked for is in it. */
+void presence_forget(struct origin *o);
+void presence_ask(struct peers *m, struct origin *o);
+void presence_answer(struct peers *m, const struct peer *p);
+/* False: not a part of the snapshot that is wanted. */
+bool presence_take_part(struct peers *m, struct origin *o, const struct mesh_presence_part *part);
+/* The snapshot is complete: what it does not include yet follows. */
+void presence_finish(struct peers *m, struct origin *o);
+/* A numbered record of presence. */
+void presence_take(struct peers *m, struct origin *o, const struct mesh_record *record);
+/* One without a number, of a snapshot. */
+void presence_apply(struct peers *m, struct origin *o, const struct mesh_record *record);
+
+#endif
