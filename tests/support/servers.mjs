@@ -5,7 +5,7 @@ import path from 'node:path';
 import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const fromRoot = (variable, fallback) => path.resolve(root, process.env[variable] ?? fallback);
 const folders = {
   node: fromRoot('STARLING_BIN', 'build/release/bin'),
