@@ -9,7 +9,8 @@
 #define SUM_BYTES    3
 #define ORIGIN_BYTES 3
 #define VARINT_MAX   10
-#define BYTES_MAX    (SUM_BYTES + LIMIT_OFFSET_ORIGINS * (ORIGIN_BYTES + VARINT_MAX))
+#define HEAD_BYTES   (SUM_BYTES + ORIGIN_BYTES)
+#define BYTES_MAX    (HEAD_BYTES + LIMIT_OFFSET_ORIGINS * (ORIGIN_BYTES + VARINT_MAX))
 
 /* FNV-1a, folded to 24 bits. It guards against accidents, not against a client, who may send any offset
  * anyway. */
@@ -59,7 +60,9 @@ static size_t get_varint(const uint8_t *p, size_t n, uint64_t *value)
 ssize_t offset_encode(const struct offset *o, char *dst, size_t cap)
 {
     assert(o->n <= LIMIT_OFFSET_ORIGINS);
-    uint8_t bytes[BYTES_MAX], *p = bytes + SUM_BYTES;
+    uint8_t bytes[BYTES_MAX], *p = bytes + HEAD_BYTES;
+    assert(o->issuer <= 0xffffff);
+    put24(bytes + SUM_BYTES, o->issuer);
     for (unsigned i = 0; i < o->n; i++) {
         const struct offset_entry *e = &o->entry[i];
         assert(e->origin <= 0xffffff && (i == 0 || e->origin > o->entry[i - 1].origin));
@@ -102,12 +105,13 @@ int offset_decode(struct span text, struct offset *o)
     struct span body = {text.p + PREFIX_CHARS, text.n - PREFIX_CHARS};
     uint8_t bytes[LIMIT_OFFSET_BYTES / 4 * 3 + 3];
     ssize_t n = base64_decode(bytes, body.p, body.n);
-    if (n < SUM_BYTES || get24(bytes) != checksum(bytes + SUM_BYTES, (size_t)n - SUM_BYTES))
+    if (n < HEAD_BYTES || get24(bytes) != checksum(bytes + SUM_BYTES, (size_t)n - SUM_BYTES))
         return ERR_OFFSET;
     /* base64_decode() also takes padding and the other alphabet. */
     char again[BASE64_LENGTH(sizeof(bytes))];
     size_t again_n = base64_encode_url(again, bytes, (size_t)n);
     if (!span_eq((struct span){again, again_n}, body))
         return ERR_OFFSET;
-    return decode_entries(bytes + SUM_BYTES, (size_t)n - SUM_BYTES, o);
+    o->issuer = get24(bytes + SUM_BYTES);
+    return decode_entries(bytes + HEAD_BYTES, (size_t)n - HEAD_BYTES, o);
 }

@@ -16,6 +16,7 @@ struct offset_entry {
 
 /* Entries in ascending order of origin, none twice. */
 struct offset {
+    uint32_t issuer; /* tag of the node that gave it out: the one that has the session */
     unsigned n;
     struct offset_entry entry[LIMIT_OFFSET_ORIGINS];
 };
