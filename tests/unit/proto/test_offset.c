@@ -13,17 +13,19 @@ static const struct {
     struct offset offset;
     const char *text;
 } rows[] = {
-    {{0, {{0, 0}}}, "~1HJ1E"},
-    {{1, {{0, 0}}}, "~1lfVeAAAAAA"},
-    {{1, {{0x010203, 1}}}, "~1NKDMAQIDAQ"},
-    {{1, {{0xffffff, 127}}}, "~1FtlS____fw"},
-    {{1, {{0x010203, 128}}}, "~1nh06AQIDgAE"},
-    {{2, {{0x010203, 300}, {0x0a0b0c, 70000}}}, "~1eaMuAQIDrAIKCwzwogQ"},
-    {{1, {{0x010203, UINT64_MAX}}}, "~1gMm4AQID____________AQ"},
+    {{0, 0, {{0, 0}}}, "~1sPf9AAAA"},
+    {{0x0a0b0c, 0, {{0, 0}}}, "~1orJrCgsM"},
+    {{0, 1, {{0, 0}}}, "~1KnxhAAAAAAAAAA"},
+    {{0x0a0b0c, 1, {{0x010203, 1}}}, "~1-dRCCgsMAQIDAQ"},
+    {{0xffffff, 1, {{0xffffff, 127}}}, "~1zDEp________fw"},
+    {{0x0a0b0c, 1, {{0x010203, 128}}}, "~1hOwOCgsMAQIDgAE"},
+    {{0x0a0b0c, 2, {{0x010203, 300}, {0x0a0b0c, 70000}}}, "~15E74CgsMAQIDrAIKCwzwogQ"},
+    {{0x010203, 1, {{0x010203, UINT64_MAX}}}, "~1hpsBAQIDAQID____________AQ"},
 };
 
 static void assert_same(const struct offset *a, const struct offset *b)
 {
+    assert_int_equal(a->issuer, b->issuer);
     assert_int_equal(a->n, b->n);
     for (unsigned i = 0; i < a->n; i++) {
         assert_int_equal(a->entry[i].origin, b->entry[i].origin);
@@ -51,7 +53,7 @@ static void test_every_bit_length(void **state)
     (void)state;
     for (unsigned bits = 0; bits < 64; bits++) {
         for (uint64_t i = 0; i < 3; i++) {
-            struct offset o = {1, {{bits * 262144, (UINT64_C(1) << bits) - 1 + i}}}, back;
+            struct offset o = {bits * 262143, 1, {{bits * 262144, (UINT64_C(1) << bits) - 1 + i}}}, back;
             char text[64];
             ssize_t n = offset_encode(&o, text, sizeof(text));
             assert_true(n > 0);
@@ -63,6 +65,7 @@ static void test_every_bit_length(void **state)
 
 static void fill(struct offset *o, unsigned n, uint64_t seq)
 {
+    o->issuer = 0x0a0b0c;
     o->n = n;
     for (unsigned i = 0; i < n; i++)
         o->entry[i] = (struct offset_entry){i * 65535, seq + i};
@@ -101,8 +104,29 @@ static void test_capacity(void **state)
 }
 
 static const char *const refused[] = {
-    "",       "~",     "~1",      "~1H",     "~1HJ1", "~1HJ1F",        "~1HJ1E=",         "~1HJ1EA",
-    "~2nchE", "1nchE", " ~1HJ1E", "~1HJ1E ", "hello", "~1hello world", "1700000000000-0", "~1????",
+    "",
+    "~",
+    "~1",
+    "~1o",
+    "~1orJr",     /* no issuer */
+    "~1HJ1E",     /* no issuer, and the checksum of nothing */
+    "~1orJrCg",   /* half an issuer */
+    "~1orJrCgsN", /* another issuer */
+    "~1orJsCgsM", /* another checksum */
+    "~1orJrCgs",
+    "~1orJrCgsM=",
+    "~1orJrCgsMA",
+    "~2orJrCgsM",
+    "1orJrCgsM",
+    " ~1orJrCgsM",
+    "~1orJrCgsM ",
+    "~1zDEp////////fw",   /* the other alphabet */
+    "~1zDEp________fw==", /* padded */
+    "~1zDEp________fx",   /* loose bits */
+    "hello",
+    "~1hello world",
+    "1700000000000-0",
+    "~1????",
     "MTIz.4",
 };
 
@@ -114,7 +138,7 @@ static void test_refused(void **state)
         if (offset_decode(span_of(refused[i]), &o) != ERR_OFFSET)
             fail_msg("'%s' was taken", refused[i]);
     assert_int_equal(offset_decode((struct span){NULL, 0}, &o), ERR_OFFSET);
-    assert_int_equal(offset_decode(SPAN("~1HJ1E\0"), &o), ERR_OFFSET);
+    assert_int_equal(offset_decode(SPAN("~1orJrCgsM\0"), &o), ERR_OFFSET);
     char text[LIMIT_OFFSET_BYTES + 1];
     memset(text, 'A', sizeof(text));
     memcpy(text, "~1", 2);
@@ -125,7 +149,7 @@ static void test_refused(void **state)
 #define A        "\1\2\3"
 #define NINE_FFS "\xff\xff\xff\xff\xff\xff\xff\xff\xff"
 
-/* Entries under a right checksum: only what the encoder writes is taken. */
+/* Entries behind an issuer and under a right checksum: only what the encoder writes is taken. */
 static const struct {
     struct span entries;
     int err;
@@ -150,19 +174,37 @@ static const struct {
     {SPAN(A "\1\1\2\2\1"), ERR_OFFSET},      /* descending */
 };
 
-/* The text around entries as offset.md describes it, written a second time here. */
-static struct span seal(struct span entries, char *text)
+/* The text around an issuer and entries as offset.md describes it, written a second time here. */
+static struct span seal(struct span issuer, struct span entries, char *text)
 {
-    uint8_t bytes[3 + 4 * (LIMIT_OFFSET_ORIGINS + 1)];
+    uint8_t bytes[6 + 4 * (LIMIT_OFFSET_ORIGINS + 1)];
+    size_t n = 3 + issuer.n + entries.n;
+    memcpy(bytes + 3, issuer.p, issuer.n);
+    memcpy(bytes + 3 + issuer.n, entries.p, entries.n);
     uint32_t h = 2166136261u;
-    for (size_t i = 0; i < entries.n; i++)
-        h = (h ^ (uint8_t)entries.p[i]) * 16777619u;
+    for (size_t i = 3; i < n; i++)
+        h = (h ^ bytes[i]) * 16777619u;
     h = (h >> 24) ^ (h & 0xffffff);
     for (unsigned i = 0; i < 3; i++)
         bytes[i] = (uint8_t)(h >> (16 - 8 * i));
-    memcpy(bytes + 3, entries.p, entries.n);
     memcpy(text, "~1", 2);
-    return (struct span){text, 2 + base64_encode_url(text + 2, bytes, 3 + entries.n)};
+    return (struct span){text, 2 + base64_encode_url(text + 2, bytes, n)};
+}
+
+static void test_issuer(void **state)
+{
+    (void)state;
+    static const struct span issuers[] = {SPAN("\0\0\0"), SPAN("\0\1\2"), SPAN("\1\2\3"),
+                                          SPAN("\xff\xff\xff")};
+    static const uint32_t tags[] = {0, 0x000102, 0x010203, 0xffffff};
+    char text[64];
+    struct offset o;
+    for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++) {
+        assert_int_equal(offset_decode(seal(issuers[i], SPAN(A "\5"), text), &o), 0);
+        assert_true(o.issuer == tags[i] && o.n == 1 && o.entry[0].origin == 0x010203 && o.entry[0].seq == 5);
+    }
+    for (size_t n = 0; n < 3; n++)
+        assert_int_equal(offset_decode(seal((struct span){A, n}, SPAN(""), text), &o), ERR_OFFSET);
 }
 
 static void test_entries(void **state)
@@ -171,7 +213,7 @@ static void test_entries(void **state)
     char text[2048];
     struct offset o;
     for (size_t i = 0; i < sizeof(entry_rows) / sizeof(entry_rows[0]); i++)
-        if (offset_decode(seal(entry_rows[i].entries, text), &o) != entry_rows[i].err)
+        if (offset_decode(seal(SPAN(A), entry_rows[i].entries, text), &o) != entry_rows[i].err)
             fail_msg("row %zu", i);
 }
 
@@ -182,9 +224,10 @@ static void test_too_many_origins(void **state)
     for (size_t i = 0; i <= LIMIT_OFFSET_ORIGINS; i++)
         memcpy(entries + 4 * i, (char[]){0, (char)(i >> 8), (char)i, 1}, 4);
     struct offset o;
-    assert_int_equal(offset_decode(seal((struct span){entries, sizeof(entries) - 4}, text), &o), 0);
+    assert_int_equal(offset_decode(seal(SPAN(A), (struct span){entries, sizeof(entries) - 4}, text), &o), 0);
     assert_int_equal(o.n, LIMIT_OFFSET_ORIGINS);
-    assert_int_equal(offset_decode(seal((struct span){entries, sizeof(entries)}, text), &o), ERR_OFFSET);
+    assert_int_equal(offset_decode(seal(SPAN(A), (struct span){entries, sizeof(entries)}, text), &o),
+                     ERR_OFFSET);
 }
 
 /* Any one character changed, dropped or added makes it another text than an offset. */
@@ -213,13 +256,10 @@ static void test_damaged(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_examples),
-        cmocka_unit_test(test_every_bit_length),
-        cmocka_unit_test(test_full),
-        cmocka_unit_test(test_capacity),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_entries),
-        cmocka_unit_test(test_too_many_origins),
+        cmocka_unit_test(test_examples), cmocka_unit_test(test_every_bit_length),
+        cmocka_unit_test(test_full),     cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_issuer),
+        cmocka_unit_test(test_entries),  cmocka_unit_test(test_too_many_origins),
         cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests_name("offset", tests, NULL, NULL);
