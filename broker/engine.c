@@ -94,6 +94,20 @@ void engine_shutdown(struct engine *e)
     }
 }
 
+bool engine_end_some(struct engine *e, unsigned n)
+{
+    struct session *s, *tmp;
+    HASH_ITER(hh, e->sessions, s, tmp)
+    {
+        if (s->state != SESSION_OPEN)
+            continue;
+        if (n-- == 0)
+            return true;
+        session_close(s, CLOSE_SHUTDOWN);
+    }
+    return false;
+}
+
 /* ---- the queue ---- */
 
 int engine_frame_alloc(struct engine *e, enum ws_opcode opcode, size_t payload_n, struct slice *out,

@@ -107,6 +107,8 @@ void engine_free(struct engine **e);
 
 /* Ends every session; their transports forget them when the clients have been told. */
 void engine_shutdown(struct engine *e);
+/* Ends up to n open sessions as a shutdown does; the others go on. True when there are more. */
+bool engine_end_some(struct engine *e, unsigned n);
 unsigned engine_count(const struct engine *e);
 
 /* A new session with its open packet queued; NULL without memory. The application has been told. */

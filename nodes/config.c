@@ -111,12 +111,30 @@ static bool check_peer(const char *text)
         return false;
     snprintf(host, sizeof(host), "%.*s", (int)(colon - text), text);
     int port = atoi(colon + 1);
-    return check_bind(host) && port > 0 && port <= 65435 && strspn(colon + 1, "0123456789") == strlen(colon + 1);
+    return check_bind(host) && port > 0 && port <= 65435 &&
+           strspn(colon + 1, "0123456789") == strlen(colon + 1);
 }
 
-static bool check_detach(const char *text)
+/* rediss:// is not among them: the client library has no TLS. */
+static bool check_redis(const char *text)
 {
-    return strcmp(text, "no") == 0;
+    static const char *const schemes[] = {"redis://", "unix://", "redis+sentinel://"};
+
+    if (strcmp(text, "private") == 0 || strcmp(text, "none") == 0)
+        return true;
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+        size_t n = strlen(schemes[i]);
+        if (strncmp(text, schemes[i], n) == 0 && text[n])
+            return true;
+    }
+    return false;
+}
+
+/* Below that an ordinary hiccup of the machine would look like a node that hangs. */
+static bool check_watchdog(const char *text)
+{
+    unsigned long ms = strtoul(text, NULL, 10);
+    return ms == 0 || ms >= 1000;
 }
 
 static const struct row table[] = {
@@ -480,10 +498,14 @@ int config_check(const struct config *config, enum config_program program)
         return fail(&where,
                     "--port takes a number from 1 to 65534, since the next port is the node's own, not "
                     "\"65535\"");
-    if ((config->mesh_port || config->peers[0]) && !config->advertise[0] && strcmp(config->bind, "0.0.0.0") == 0)
-        return fail(&where, "--bind 0.0.0.0 needs --advertise with the address by which other hosts reach this one");
+    if ((config->mesh_port || config->peers[0]) && !config->advertise[0] &&
+        strcmp(config->bind, "0.0.0.0") == 0)
+        return fail(&where,
+                    "--bind 0.0.0.0 needs --advertise with the address by which other hosts reach this one");
     if (config->cors_credentials && !config->cors[0])
         return fail(&where, "--cors-credentials needs --cors");
+    if (program == CONFIG_NODE && strcmp(config->redis, "private") == 0)
+        return fail(&where, "--redis private is what starling up takes; a node takes a URL or none");
     if (program == CONFIG_NODE && config->no_pin && config->core >= 0)
         return fail(&where, "--core and --no-pin exclude each other");
     return 0;

@@ -240,10 +240,44 @@ static void on_accept(struct reactor_io *io, uint32_t events)
     }
 }
 
+int front_adopt(struct front *f, int fd)
+{
+    struct listener *l = &f->listener[f->n_listeners];
+    if (f->n_listeners == FRONT_LISTENERS)
+        return ERR_SYSTEM;
+    l->io.fd = fd;
+    l->io.on_ready = on_accept;
+    l->front = f;
+    if (reactor_add(f->reactor, &l->io, EPOLLIN))
+        return ERR_SYSTEM;
+    f->n_listeners++;
+    return 0;
+}
+
+bool front_has_port(const struct front *f, uint16_t port)
+{
+    for (unsigned i = 0; i < f->n_listeners; i++) {
+        struct sockaddr_in addr;
+        socklen_t n = sizeof(addr);
+        if (getsockname(f->listener[i].io.fd, (struct sockaddr *)&addr, &n) == 0 &&
+            addr.sin_port == htons(port))
+            return true;
+    }
+    return false;
+}
+
+void front_close_doors(struct front *f)
+{
+    for (unsigned i = 0; i < f->n_listeners; i++)
+        for (unsigned turns = 0; turns * ACCEPTS_PER_TURN < BACKLOG; turns++)
+            on_accept(&f->listener[i].io, EPOLLIN);
+    stop_listening(f);
+    f->draining = true;
+}
+
 int front_listen(struct front *f, const char *ip, uint16_t port, bool is_shared)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
-    struct listener *l = &f->listener[f->n_listeners];
     int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || inet_pton(AF_INET, ip, &addr.sin_addr) != 1)
         goto fail;
@@ -253,12 +287,8 @@ int front_listen(struct front *f, const char *ip, uint16_t port, bool is_shared)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) ||
         bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, BACKLOG))
         goto fail;
-    l->io.fd = fd;
-    l->io.on_ready = on_accept;
-    l->front = f;
-    if (reactor_add(f->reactor, &l->io, EPOLLIN))
+    if (front_adopt(f, fd))
         goto fail;
-    f->n_listeners++;
     return 0;
 fail:
     if (fd >= 0) {

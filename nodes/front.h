@@ -37,13 +37,15 @@ struct listener {
     struct front *front;
 };
 
+enum { FRONT_LISTENERS = 2 };
+
 struct front {
     struct reactor *reactor;
     struct metrics *metrics;
     struct engine *engine;
     struct front_options options;
     struct seam *seam;
-    struct listener listener[2];
+    struct listener listener[FRONT_LISTENERS];
     unsigned n_listeners;
     bool draining;
     int reserve_fd; /* given up for a moment to refuse a connection when there is no descriptor left */
@@ -61,6 +63,13 @@ struct front {
 struct front *front_new(struct reactor *r, struct metrics *m, struct engine *e, const struct front_options *o);
 /* 0 or ERR_SYSTEM with errno. is_shared: other nodes of this host listen on the same port. */
 int front_listen(struct front *f, const char *ip, uint16_t port, bool is_shared);
+/* Takes a listening socket that another process has opened. 0 or ERR_SYSTEM: then fd is the caller's. */
+int front_adopt(struct front *f, int fd);
+/* Whether it listens on this port. */
+bool front_has_port(const struct front *f, uint16_t port);
+/* Takes in what waits to be accepted, and nothing after that. Connections that are there still get what they ask for,
+ * and end with the answer they are waiting for. */
+void front_close_doors(struct front *f);
 /* No new connections from now on; kept-alive ones end with the answer they are waiting for. */
 void front_drain(struct front *f);
 /* Closes what is left; visits must have come back. */

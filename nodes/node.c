@@ -4,11 +4,14 @@
 #include "client.h"
 #include "cluster.h"
 #include "container.h"
+#include "drain.h"
 #include "err.h"
 #include "front.h"
+#include "handover.h"
 #include "log.h"
 #include "pass.h"
 #include "peers_zmq.h"
+#include "upkeep.h"
 #include "web.h"
 #include <errno.h>
 #include <sched.h>
@@ -39,6 +42,9 @@ struct node {
     struct peers *peers;
     struct peers_zmq *zmq;
     struct pass *pass;
+    struct handover *handover;
+    struct drain drain;
+    struct upkeep upkeep;
     struct mesh_origin self;
     struct web web;
     struct reactor_io signals;
@@ -211,7 +217,8 @@ static int build_mesh(struct node *n)
     cluster_use(n->cluster, n->peers);
     if (c->mesh[0]) {
         n->pass = pass_new(n->reactor, c->mesh);
-        if (!n->pass)
+        n->handover = n->pass ? handover_new(n->reactor, n->front, c->mesh) : NULL;
+        if (!n->handover)
             return ERR_SYSTEM;
         pass_use(n->pass, n->front);
         n->front->options.elsewhere = send_to_sibling;
@@ -269,6 +276,8 @@ static int build(struct node *n, const struct node_parts *parts)
 static void take_apart(struct node *n)
 {
     api_stop(&n->web);
+    drain_stop(&n->drain);
+    handover_free(&n->handover);
     pass_free(&n->pass);
     front_free(&n->front);
     engine_free(&n->engine);
@@ -281,13 +290,16 @@ static void take_apart(struct node *n)
         reactor_remove(n->reactor, &n->signals);
         close(n->signals.fd);
     }
+    upkeep_deinit(&n->upkeep);
     reactor_free(&n->reactor);
     metrics_free(&n->metrics);
 }
 
+/* Unless it has been inherited. */
 static int listen_on(struct node *n, uint32_t port, bool is_shared)
 {
-    if (port == 0 || front_listen(n->front, n->config->bind, (uint16_t)port, is_shared) == 0)
+    if (port == 0 || front_has_port(n->front, (uint16_t)port) ||
+        front_listen(n->front, n->config->bind, (uint16_t)port, is_shared) == 0)
         return 0;
     fprintf(stderr, "starling-node: cannot listen on %s port %u: %s\n", n->config->bind, port,
             strerror(errno));
@@ -318,20 +330,12 @@ static void on_stopping(struct timer *t)
 }
 
 /* No new clients; those that are here are told and may go elsewhere; then the end. */
-static void on_signal(struct reactor_io *io, uint32_t events)
+static void stop(struct node *n)
 {
-    struct node *n = container_of(io, struct node, signals);
-    struct signalfd_siginfo info;
-    (void)events;
-    if (read(io->fd, &info, sizeof(info)) != sizeof(info))
-        return;
-    if (n->engine->shutting_down) { /* asked twice: at once */
-        reactor_stop(n->reactor);
-        return;
-    }
-    log_event(LOG_INFO, "stopping", LOG_UINT("signal", info.ssi_signo),
-              LOG_UINT("sessions", engine_count(n->engine)));
+    upkeep_say_stopping(&n->upkeep);
+    atomic_store(&n->web.draining, false);
     atomic_store(&n->web.ready, false);
+    drain_stop(&n->drain);
     api_stop(&n->web);
     engine_shutdown(n->engine);
     front_drain(n->front);
@@ -342,12 +346,62 @@ static void on_signal(struct reactor_io *io, uint32_t events)
     reactor_timer_set(n->reactor, &n->stats, 10);
 }
 
+static void on_drained(void *user)
+{
+    struct node *n = user;
+    log_event(LOG_INFO, "drained", LOG_TEXT("origin", n->origin));
+    stop(n);
+}
+
+/* Another process takes this one's place, or none: clients go there at a bearable rate, and then this one ends. */
+static void drain(struct node *n)
+{
+    if (n->drain.started_ms)
+        return;
+    log_event(LOG_INFO, "draining", LOG_UINT("sessions", engine_count(n->engine)),
+              LOG_UINT("per_second", n->config->drain_rate));
+    atomic_store(&n->web.draining, true);
+    atomic_store(&n->web.ready, false);
+    if (n->peers)
+        peers_drain(n->peers);
+    upkeep_say_draining(&n->upkeep);
+    handover_free(&n->handover);
+    n->drain = (struct drain){.reactor = n->reactor,
+                              .engine = n->engine,
+                              .per_second = n->config->drain_rate,
+                              .on_done = on_drained,
+                              .user = n};
+    drain_start(&n->drain, n->front);
+}
+
+static void on_signal(struct reactor_io *io, uint32_t events)
+{
+    struct node *n = container_of(io, struct node, signals);
+    struct signalfd_siginfo info;
+    (void)events;
+    if (read(io->fd, &info, sizeof(info)) != sizeof(info))
+        return;
+    if (n->engine->shutting_down) { /* asked twice: at once */
+        if (info.ssi_signo != SIGUSR1)
+            reactor_stop(n->reactor);
+        return;
+    }
+    if (info.ssi_signo == SIGUSR1) {
+        drain(n);
+        return;
+    }
+    log_event(LOG_INFO, "stopping", LOG_UINT("signal", info.ssi_signo),
+              LOG_UINT("sessions", engine_count(n->engine)));
+    stop(n);
+}
+
 static int watch_signals(struct node *n)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1); /* drain */
     signal(SIGPIPE, SIG_IGN);
     sigprocmask(SIG_BLOCK, &set, NULL); /* before civetweb's threads are made, which inherit it */
     n->signals.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -361,6 +415,9 @@ static int watch_signals(struct node *n)
 static int open_doors(struct node *n)
 {
     const struct config *c = n->config;
+    if (c->inherit[0])
+        log_event(LOG_INFO, "inherited", LOG_TEXT("from", c->inherit),
+                  LOG_UINT("listeners", handover_take(n->front, c->inherit)));
     return listen_on(n, c->port, has_mesh(c)) || listen_on(n, c->node_port, false) ? ERR_SYSTEM : 0;
 }
 
@@ -369,6 +426,7 @@ static void say_ready(struct node *n)
     const struct config *c = n->config;
     char line[1] = {'\n'};
     atomic_store(&n->web.ready, true);
+    upkeep_say_ready(&n->upkeep);
     printf("ready http://%s:%u\n", c->bind, c->port);
     fflush(stdout);
     log_event(LOG_INFO, "ready", LOG_TEXT("address", c->bind), LOG_UINT("port", c->port),
@@ -396,13 +454,18 @@ static void on_mesh_ready(void *user)
 int node_run(const struct config *config, struct node_parts *parts)
 {
     struct node n = {.config = config, .signals.fd = -1};
-    int code = 1;
+    int err = 0;
+    int code = upkeep_init(&n.upkeep, config);
+    if (code)
+        goto out;
+    code = 1;
     log_setup(config->log_level, config->log_json);
     if (config->core >= 0 && !config->no_pin && pin(config->core)) {
         fprintf(stderr, "starling-node: --core %d: %s\n", config->core, strerror(errno));
-        return 2;
+        code = 2;
+        goto out;
     }
-    int err = watch_signals(&n);
+    err = watch_signals(&n);
     if (!err)
         err = build(&n, parts);
     if (!err)
@@ -413,6 +476,7 @@ int node_run(const struct config *config, struct node_parts *parts)
     }
     if (!n.peers && open_doors(&n))
         goto out;
+    upkeep_start(&n.upkeep, n.reactor);
     timer_init(&n.stats, on_stats);
     reactor_timer_set(n.reactor, &n.stats, STATS_EVERY_MS);
     if (n.peers)

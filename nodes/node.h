@@ -8,11 +8,12 @@
 
 /* What hangs on the engine instead of Socket.IO and the bus; or a handler of events beside them. */
 struct node_parts {
-    const struct engine_app *app;   /* NULL: Socket.IO */
+    const struct engine_app *app; /* NULL: Socket.IO */
     struct hub_handler handler;
 };
 
-/* Runs until SIGTERM or SIGINT. parts may be NULL. The exit code of the program. */
+/* Runs until SIGTERM or SIGINT. SIGUSR1 drains it first: no new clients, those that are here are sent off at
+ * --drain-rate, then the end. parts may be NULL. The exit code of the program. */
 int node_run(const struct config *config, struct node_parts *parts);
 
 #endif

@@ -1,5 +1,7 @@
-#include "ps.h"
+/* `ps` and `top`: what the supervisor knows of the processes, what the kernel does, and what the nodes say. */
 #include "fetch.h"
+#include "json.h"
+#include "verb.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TIMEOUT_MS = 1000, SAMPLE_MS = 250 };
+enum { TIMEOUT_MS = 1000, SAMPLE_MS = 250, TOP_EVERY_MS = 1000 };
 
 static uint64_t now_ms(clockid_t clock)
 {
@@ -74,10 +76,10 @@ static struct sample take_sample(const char *address, const struct rundir_node *
     struct sample sample = {now_ms(CLOCK_MONOTONIC), -1, -1, -1, -1};
     struct fetch answer;
 
-    if (node->pid <= 0)
+    if (node->process.pid <= 0)
         return sample;
-    sample_process(node->pid, &sample);
-    if (ask && strcmp(node->state, "ready") == 0 &&
+    sample_process(node->process.pid, &sample);
+    if (ask && strcmp(node->process.state, "ready") == 0 &&
         fetch(address, (uint16_t)node->port, "/metrics", NULL, TIMEOUT_MS, &answer) == 0) {
         if (answer.status == 200) {
             sample.emits = metric_sum(answer.body, "starling_emits_total");
@@ -121,16 +123,16 @@ static struct fields describe_node(unsigned index, const struct rundir_node *nod
                                    const struct sample *second)
 {
     struct fields f;
-    bool lives = node->pid > 0;
+    bool lives = node->process.pid > 0;
     double seconds = (double)(second->at_ms - first->at_ms) / 1000;
 
     put_field(f.text[0], true, 0, index);
-    put_field(f.text[1], lives, 0, node->pid);
+    put_field(f.text[1], lives, 0, node->process.pid);
     put_field(f.text[2], node->core >= 0, 0, node->core);
     put_field(f.text[3], true, 0, node->port);
-    snprintf(f.text[4], FIELD_SIZE, "%s", node->state);
-    put_field(f.text[5], lives, 0, (double)((now_ms(CLOCK_BOOTTIME) - node->started_ms) / 1000));
-    put_field(f.text[6], true, 0, node->restarts);
+    snprintf(f.text[4], FIELD_SIZE, "%s", node->process.state);
+    put_field(f.text[5], lives, 0, (double)((now_ms(CLOCK_BOOTTIME) - node->process.started_ms) / 1000));
+    put_field(f.text[6], true, 0, node->process.restarts);
     put_field(f.text[7], first->cpu_s >= 0 && second->cpu_s >= first->cpu_s, 1,
               100 * (second->cpu_s - first->cpu_s) / seconds);
     put_field(f.text[8], second->rss_bytes >= 0, 0, second->rss_bytes);
@@ -163,22 +165,37 @@ static void print_titles(void)
     putchar('\n');
 }
 
-void ps_print(const struct rundir_state *state, pid_t supervisor, bool json)
+/* The contract's own fields; more may be added. */
+static void print_redis(const struct rundir_state *state)
 {
-    struct timespec pause = {0, SAMPLE_MS * 1000000};
-    struct sample first[RUNDIR_NODES_MAX];
+    char url[JSON_QUOTED_MAX(sizeof state->redis_url)];
 
+    if (!state->redis_url[0]) {
+        printf("null");
+        return;
+    }
+    if (state->redis.pid > 0)
+        printf("{\"pid\":%d,\"state\":\"%s\",\"restarts\":%u", (int)state->redis.pid, state->redis.state,
+               state->redis.restarts);
+    else
+        printf("{\"pid\":null");
+    printf(",\"url\":%.*s}", (int)json_quote(url, span_of(state->redis_url)), url);
+}
+
+static void take_first_samples(const struct rundir_state *state, struct sample *first)
+{
     for (uint32_t i = 0; i < state->nodes_n; i++)
         first[i] = take_sample(state->bind, &state->nodes[i], true);
-    nanosleep(&pause, NULL);
-    if (json) /* there is no Redis in this version */
-        printf("{\"supervisor\":{\"pid\":%d},\"redis\":null,\"nodes\":[", (int)supervisor);
-    else
-        print_titles();
+}
+
+static void print_nodes(const struct rundir_state *state, const struct sample *first, struct sample *second,
+                        bool json)
+{
     for (uint32_t i = 0; i < state->nodes_n; i++) {
         const struct rundir_node *node = &state->nodes[i];
-        struct sample second = take_sample(state->bind, node, first[i].emits >= 0);
-        struct fields f = describe_node(i, node, &first[i], &second);
+        struct fields f;
+        second[i] = take_sample(state->bind, node, first[i].emits >= 0);
+        f = describe_node(i, node, &first[i], &second[i]);
         if (json && i > 0)
             putchar(',');
         if (json)
@@ -186,6 +203,105 @@ void ps_print(const struct rundir_state *state, pid_t supervisor, bool json)
         else
             print_row(&f);
     }
-    if (json)
-        printf("]}\n");
+}
+
+int verb_ps(int argc, char **argv)
+{
+    struct timespec pause = {0, SAMPLE_MS * 1000000};
+    struct sample first[RUNDIR_NODES_MAX], second[RUNDIR_NODES_MAX];
+    struct verb_options o;
+    struct rundir dir;
+    struct rundir_state state;
+    pid_t supervisor;
+    int rc = verb_find(argc, argv, " --run-dir --json ", 0, &o, &dir, &supervisor);
+
+    if (rc != 0)
+        return rc;
+    if (supervisor <= 0)
+        return verb_not_running("ps", &dir);
+    if (verb_ask_state("ps", &dir, &state) != 0)
+        return 1;
+    take_first_samples(&state, first);
+    nanosleep(&pause, NULL);
+    if (!o.json) {
+        print_titles();
+        print_nodes(&state, first, second, false);
+        return 0;
+    }
+    printf("{\"supervisor\":{\"pid\":%d},\"redis\":", (int)supervisor);
+    print_redis(&state);
+    printf(",\"nodes\":[");
+    print_nodes(&state, first, second, true);
+    printf("]}\n");
+    return 0;
+}
+
+/* ---- top ---- */
+
+static void print_sums(const struct rundir_state *state, const struct sample *first,
+                       const struct sample *second)
+{
+    double cpu = 0, rss = 0, sessions = 0, emits = 0;
+    unsigned restarts = 0;
+
+    for (uint32_t i = 0; i < state->nodes_n; i++) {
+        double seconds = (double)(second[i].at_ms - first[i].at_ms) / 1000;
+        restarts += state->nodes[i].process.restarts;
+        rss += second[i].rss_bytes > 0 ? second[i].rss_bytes : 0;
+        sessions += second[i].sessions > 0 ? second[i].sessions : 0;
+        if (seconds <= 0)
+            continue;
+        if (first[i].cpu_s >= 0 && second[i].cpu_s >= first[i].cpu_s)
+            cpu += 100 * (second[i].cpu_s - first[i].cpu_s) / seconds;
+        if (first[i].emits >= 0 && second[i].emits >= first[i].emits)
+            emits += (second[i].emits - first[i].emits) / seconds;
+    }
+    printf("%4s%46u%9.1f%12.0f%10.0f%13.1f\n", "ALL", restarts, cpu, rss, sessions, emits);
+}
+
+/* One screen from the samples of a second ago, and new samples. The processes may be others by now. */
+static void print_screen(const struct rundir_state *state, struct sample *first, pid_t supervisor,
+                         bool is_first)
+{
+    struct sample second[RUNDIR_NODES_MAX];
+
+    if (is_first)
+        take_first_samples(state, first);
+    printf("\033[H\033[2Jstarling: http://%s:%" PRIu32 ", supervisor %d, redis %s%s\n\n", state->bind,
+           state->port, (int)supervisor, state->redis_url[0] ? state->redis_url : "none",
+           state->reloading ? ", reloading" : "");
+    print_titles();
+    print_nodes(state, first, second, false);
+    print_sums(state, first, second);
+    printf("\nCtrl-C ends this\n");
+    fflush(stdout);
+    memcpy(first, second, state->nodes_n * sizeof *first);
+}
+
+int verb_top(int argc, char **argv)
+{
+    struct sample first[RUNDIR_NODES_MAX];
+    struct verb_options o;
+    struct rundir dir;
+    struct rundir_state state;
+    pid_t supervisor;
+    uint32_t nodes_n = 0;
+    int rc = verb_find(argc, argv, " --run-dir ", 0, &o, &dir, &supervisor);
+
+    if (rc != 0)
+        return rc;
+    if (!isatty(STDOUT_FILENO)) {
+        fprintf(stderr, "starling top: standard output is no terminal; starling ps prints once\n");
+        return 1;
+    }
+    for (;;) {
+        supervisor = rundir_holder(&dir);
+        if (supervisor <= 0)
+            return verb_not_running("top", &dir);
+        if (verb_ask_state("top", &dir, &state) != 0)
+            return 1;
+        print_screen(&state, first, supervisor, state.nodes_n != nodes_n);
+        nodes_n = state.nodes_n;
+        verb_sleep_ms(TOP_EVERY_MS);
+    }
 }

@@ -21,6 +21,16 @@ static bool is_directory(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+/* Others are told of it who may run elsewhere. */
+static void make_absolute(struct rundir *dir, const char *given)
+{
+    char here[PATH_MAX];
+
+    if (given[0] == '/' || !getcwd(here, sizeof here) ||
+        (size_t)snprintf(dir->path, sizeof dir->path, "%s/%s", here, given) >= sizeof dir->path)
+        snprintf(dir->path, sizeof dir->path, "%s", given);
+}
+
 void rundir_init(struct rundir *dir, const char *given)
 {
     const char *runtime = getenv("XDG_RUNTIME_DIR");
@@ -28,7 +38,7 @@ void rundir_init(struct rundir *dir, const char *given)
     dir->lock_fd = -1;
     dir->saved = false;
     if (given[0])
-        snprintf(dir->path, sizeof dir->path, "%s", given);
+        make_absolute(dir, given);
     else if (runtime && runtime[0] == '/' && is_directory(runtime))
         snprintf(dir->path, sizeof dir->path, "%s/starling", runtime);
     else if (geteuid() == 0 && is_directory("/run"))
@@ -110,14 +120,15 @@ int rundir_acquire(struct rundir *dir)
 /* Sockets of processes that were killed. */
 static void remove_leftovers(const struct rundir *dir)
 {
-    static const char prefix[] = "mesh-", control[] = "control";
+    static const char prefix[] = "mesh-", *const names[] = {"control", "redis.sock"};
     char path[PATH_MAX];
     struct dirent *entry;
     DIR *list = opendir(dir->path);
 
     while (list && (entry = readdir(list))) {
-        bool is_left =
-            strncmp(entry->d_name, prefix, sizeof prefix - 1) == 0 || strcmp(entry->d_name, control) == 0;
+        bool is_left = strncmp(entry->d_name, prefix, sizeof prefix - 1) == 0;
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+            is_left = is_left || strcmp(entry->d_name, names[i]) == 0;
         if (is_left && rundir_file(dir, entry->d_name, path, sizeof path))
             unlink(path);
     }
@@ -176,27 +187,84 @@ pid_t rundir_holder(const struct rundir *dir)
     return pid;
 }
 
+/* Pids and start times count from the start of the machine; a state of another one names nobody. */
+static void read_boot(char out[64])
+{
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+    out[0] = '\0';
+    if (file && !fgets(out, 64, file))
+        out[0] = '\0';
+    if (file)
+        fclose(file);
+    out[strcspn(out, "\n")] = '\0';
+}
+
+static void put_text(FILE *to, const char *key, const char *text)
+{
+    char quoted[JSON_QUOTED_MAX(256)];
+    size_t n = json_quote(quoted, span_of(text));
+
+    fprintf(to, "\"%s\":%.*s", key, (int)n, quoted);
+}
+
+static void put_process(FILE *to, const struct process_record *p)
+{
+    fprintf(to,
+            "\"pid\":%d,\"start\":%" PRIu64 ",\"restarts\":%u,\"generation\":%u,\"started_ms\":%" PRIu64
+            ",\"state\":\"%s\"",
+            (int)p->pid, p->start_ticks, p->restarts, p->generation, p->started_ms, p->state);
+}
+
+static void put_node(FILE *to, const struct rundir_node *node)
+{
+    fputc('{', to);
+    put_process(to, &node->process);
+    fprintf(to, ",\"port\":%" PRIu32, node->port);
+    if (node->core >= 0)
+        fprintf(to, ",\"core\":%d}", node->core);
+    else
+        fputs(",\"core\":null}", to);
+}
+
+static void put_rest(FILE *to, const struct rundir_state *state)
+{
+    if (state->old.process.pid > 0) {
+        fprintf(to, ",\"old_index\":%" PRIu32 ",\"old\":", state->old_index);
+        put_node(to, &state->old);
+    }
+    if (state->redis_url[0]) {
+        fputs(",\"redis\":{", to);
+        put_process(to, &state->redis);
+        fputc(',', to);
+        put_text(to, "url", state->redis_url);
+        fputc('}', to);
+    }
+    fprintf(to, ",\"reloads\":%" PRIu32 ",\"reloading\":%s,", state->reloads,
+            state->reloading ? "true" : "false");
+    put_text(to, "reload_error", state->reload_error);
+}
+
 size_t rundir_format(const struct rundir_state *state, char text[RUNDIR_TEXT_BYTES])
 {
     FILE *to = fmemopen(text, RUNDIR_TEXT_BYTES, "w");
+    char boot[64];
     size_t n = 0;
 
     text[0] = '\0';
     if (!to)
         return 0;
-    fprintf(to, "{\"bind\":\"%s\",\"port\":%" PRIu32 ",\"nodes\":[", state->bind, state->port);
+    read_boot(boot);
+    fprintf(to, "{\"bind\":\"%s\",\"port\":%" PRIu32 ",\"boot\":\"%s\",\"nodes\":[", state->bind, state->port,
+            boot);
     for (uint32_t i = 0; i < state->nodes_n; i++) {
-        const struct rundir_node *node = &state->nodes[i];
-        char core[16] = "null";
-        if (node->core >= 0)
-            snprintf(core, sizeof core, "%d", node->core);
-        fprintf(to,
-                "%s{\"pid\":%d,\"core\":%s,\"port\":%" PRIu32 ",\"restarts\":%" PRIu32
-                ",\"started_ms\":%" PRIu64 ",\"state\":\"%s\"}",
-                i > 0 ? "," : "", (int)node->pid, core, node->port, node->restarts, node->started_ms,
-                node->state);
+        if (i > 0)
+            fputc(',', to);
+        put_node(to, &state->nodes[i]);
     }
-    fprintf(to, "]}\n");
+    fputc(']', to);
+    put_rest(to, state);
+    fputs("}\n", to);
     if (fclose(to) == 0)
         n = strlen(text);
     return n;
@@ -215,19 +283,51 @@ static bool get_text(struct span object, const char *key, char *out, size_t size
     return n >= 0;
 }
 
+static int parse_process(struct span entry, struct process_record *process)
+{
+    uint64_t pid, restarts, generation;
+
+    if (!get_number(entry, "pid", INT_MAX, &pid) ||
+        !get_number(entry, "start", UINT64_MAX, &process->start_ticks) ||
+        !get_number(entry, "restarts", UINT_MAX, &restarts) ||
+        !get_number(entry, "generation", 1, &generation) ||
+        !get_number(entry, "started_ms", UINT64_MAX, &process->started_ms) ||
+        !get_text(entry, "state", process->state, sizeof process->state))
+        return ERR_JSON;
+    process->pid = (pid_t)pid;
+    process->restarts = (unsigned)restarts;
+    process->generation = (unsigned)generation;
+    return 0;
+}
+
 static int parse_node(struct span entry, struct rundir_node *node)
 {
-    uint64_t port, pid, restarts, core;
+    uint64_t port, core;
 
-    if (!get_number(entry, "port", UINT16_MAX, &port) || !get_number(entry, "pid", INT_MAX, &pid) ||
-        !get_number(entry, "restarts", UINT32_MAX, &restarts) ||
-        !get_number(entry, "started_ms", UINT64_MAX, &node->started_ms) ||
-        !get_text(entry, "state", node->state, sizeof node->state))
+    if (parse_process(entry, &node->process) != 0 || !get_number(entry, "port", UINT16_MAX, &port))
         return ERR_JSON;
     node->port = (uint32_t)port;
-    node->pid = (pid_t)pid;
-    node->restarts = (uint32_t)restarts;
     node->core = get_number(entry, "core", INT_MAX, &core) ? (int)core : -1;
+    return 0;
+}
+
+static int parse_rest(struct span text, struct rundir_state *state)
+{
+    struct span old = json_get(text, "old"), redis = json_get(text, "redis");
+    uint64_t reloads, index;
+
+    if (!get_number(text, "reloads", UINT32_MAX, &reloads) ||
+        !get_text(text, "reload_error", state->reload_error, sizeof state->reload_error))
+        return ERR_JSON;
+    state->reloads = (uint32_t)reloads;
+    state->reloading = json_is_true(json_get(text, "reloading"));
+    if (old.n > 0 &&
+        (!get_number(text, "old_index", RUNDIR_NODES_MAX - 1, &index) || parse_node(old, &state->old)))
+        return ERR_JSON;
+    state->old_index = old.n > 0 ? (uint32_t)index : 0;
+    if (redis.n > 0 && (parse_process(redis, &state->redis) ||
+                        !get_text(redis, "url", state->redis_url, sizeof state->redis_url)))
+        return ERR_JSON;
     return 0;
 }
 
@@ -250,7 +350,7 @@ int rundir_parse(struct span text, struct rundir_state *state)
             return ERR_JSON;
         state->nodes_n++;
     }
-    return state->nodes_n > 0 ? 0 : ERR_JSON;
+    return parse_rest(text, state);
 }
 
 int rundir_save(struct rundir *dir, const struct rundir_state *state)
@@ -276,9 +376,10 @@ int rundir_save(struct rundir *dir, const struct rundir_state *state)
 
 int rundir_load(const struct rundir *dir, struct rundir_state *state)
 {
-    char path[PATH_MAX], text[RUNDIR_TEXT_BYTES];
+    char path[PATH_MAX], text[RUNDIR_TEXT_BYTES], boot[64], saved_boot[64];
     size_t n;
     FILE *file;
+    int rc;
 
     *state = (struct rundir_state){0};
     file = rundir_file(dir, state_name, path, sizeof path) ? fopen(path, "re") : NULL;
@@ -286,7 +387,15 @@ int rundir_load(const struct rundir *dir, struct rundir_state *state)
         return ERR_SYSTEM;
     n = fread(text, 1, sizeof text, file);
     fclose(file);
-    return rundir_parse((struct span){text, n}, state);
+    rc = rundir_parse((struct span){text, n}, state);
+    read_boot(boot);
+    if (rc == 0 && get_text((struct span){text, n}, "boot", saved_boot, sizeof saved_boot) &&
+        strcmp(boot, saved_boot) == 0)
+        return 0;
+    state->redis.pid = state->old.process.pid = 0;
+    for (uint32_t i = 0; i < state->nodes_n; i++)
+        state->nodes[i].process.pid = 0;
+    return rc;
 }
 
 bool rundir_node_program(char out[PATH_MAX])
@@ -302,52 +411,34 @@ bool rundir_node_program(char out[PATH_MAX])
     return slash && access(out, X_OK) == 0;
 }
 
-/* Pids are used again: it must be our program, and the one with this node's port. */
-static bool is_node(const struct rundir_node *node, const char *program)
+static bool lives(const struct process_record *process)
 {
-    static const char replaced[] = " (deleted)"; /* by an upgrade */
-    char path[64], exe[PATH_MAX], text[16384], option[32];
-    ssize_t n;
-    size_t got;
-    FILE *file;
-
-    snprintf(path, sizeof path, "/proc/%d/exe", (int)node->pid);
-    n = node->pid > 0 ? readlink(path, exe, sizeof exe - 1) : -1;
-    if (n < 0)
-        return false;
-    exe[n] = '\0';
-    if (strncmp(exe, program, strlen(program)) != 0 ||
-        (exe[strlen(program)] != '\0' && strcmp(exe + strlen(program), replaced) != 0))
-        return false;
-    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)node->pid);
-    file = fopen(path, "re");
-    if (!file)
-        return false;
-    got = fread(text, 1, sizeof text - 1, file);
-    text[got] = '\0';
-    fclose(file);
-    snprintf(option, sizeof option, "--node-port=%" PRIu32, node->port);
-    for (const char *p = text; p < text + got; p += strlen(p) + 1) {
-        if (strcmp(p, option) == 0)
-            return true;
-    }
-    return false;
+    return process->pid > 0 && process->start_ticks > 0 &&
+           process_start_ticks(process->pid) == process->start_ticks;
 }
 
-unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX])
+unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX + 1])
 {
     struct rundir_state state;
-    char beside[PATH_MAX], program[PATH_MAX];
     unsigned n = 0;
 
     if (rundir_load(dir, &state) != 0)
         return 0;
-    rundir_node_program(beside);
-    if (!realpath(beside, program)) /* gone by now; then /proc has the path it had */
-        snprintf(program, sizeof program, "%s", beside);
     for (uint32_t i = 0; i < state.nodes_n; i++) {
-        if (is_node(&state.nodes[i], program))
-            pids[n++] = state.nodes[i].pid;
+        if (lives(&state.nodes[i].process))
+            pids[n++] = state.nodes[i].process.pid;
     }
+    if (lives(&state.old.process))
+        pids[n++] = state.old.process.pid;
     return n;
+}
+
+unsigned rundir_orphan_redis(const struct rundir *dir, pid_t *pid)
+{
+    struct rundir_state state;
+
+    if (rundir_load(dir, &state) != 0 || !lives(&state.redis))
+        return 0;
+    *pid = state.redis.pid;
+    return 1;
 }

@@ -4,6 +4,7 @@
 #ifndef STARLING_RUNDIR_H
 #define STARLING_RUNDIR_H
 
+#include "process.h"
 #include "span.h"
 #include <limits.h>
 #include <stdbool.h>
@@ -15,17 +16,22 @@ enum {
     RUNDIR_TEXT_BYTES = 32 * 1024, /* holds the text of any state */
 };
 
-/* What the supervisor tells the other verbs. */
+/* What the supervisor tells the other verbs, and the supervisor after it. */
 struct rundir_state {
     char bind[16];
     uint32_t port, nodes_n;
     struct rundir_node {
-        pid_t pid; /* 0: no process */
-        int core;  /* -1: any */
-        uint32_t port, restarts;
-        uint64_t started_ms; /* on the clock that counts from the start of the machine */
-        char state[16];
+        struct process_record process;
+        int core; /* -1: any */
+        uint32_t port;
     } nodes[RUNDIR_NODES_MAX]; /* by their index */
+    struct rundir_node old;    /* drains after a reload; no pid: none */
+    uint32_t old_index;
+    struct process_record redis; /* of this bus alone */
+    char redis_url[256];         /* "": none */
+    uint32_t reloads;            /* that have begun */
+    bool reloading;
+    char reload_error[192]; /* of the last one; "": none */
 };
 
 struct rundir {
@@ -64,8 +70,10 @@ int rundir_load(const struct rundir *dir, struct rundir_state *state);
 bool rundir_node_program(char out[PATH_MAX]);
 
 /* The pids of the saved nodes that still run although no supervisor does: how many. A pid that now belongs to
- * another program does not count. */
-unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX]);
+ * another process does not count. */
+unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX + 1]);
+/* The same for the redis-server: 0 or 1. */
+unsigned rundir_orphan_redis(const struct rundir *dir, pid_t *pid);
 /* Takes away what a supervisor that was killed left behind, unless another one runs by now. */
 void rundir_clean(struct rundir *dir);
 

@@ -83,10 +83,11 @@ static void answer_health(struct visit *v, struct web *web)
 
 static void answer_ready(struct visit *v, struct web *web)
 {
-    bool ready = atomic_load(&web->ready);
+    bool ready = atomic_load(&web->ready), draining = atomic_load(&web->draining);
     visit_answer(v, ready ? 200 : 503, JSON_TYPE, "Cache-Control: no-store\r\n",
-                 ready ? SPAN("{\"ok\":true,\"state\":\"ready\"}\n")
-                       : SPAN("{\"ok\":false,\"state\":\"stopping\"}\n"));
+                 ready      ? SPAN("{\"ok\":true,\"state\":\"ready\"}\n")
+                 : draining ? SPAN("{\"ok\":false,\"state\":\"draining\"}\n")
+                            : SPAN("{\"ok\":false,\"state\":\"stopping\"}\n"));
 }
 
 static void answer_metrics(struct visit *v, struct web *web)

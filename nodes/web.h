@@ -14,7 +14,7 @@ struct web {
     struct metrics *metrics;
     const char *path; /* of the transports: the client's files lie below it */
     struct cors cors;
-    atomic_bool ready;
+    atomic_bool ready, draining;
     struct api_wait *waits; /* api.c's; the reactor's */
     unsigned n_waits;
     bool stopping;

@@ -1,107 +1,15 @@
 // `starling up` and the verbs that find it: what they print, what they refuse, and what becomes of the processes.
 import assert from 'node:assert/strict';
-import { execFile, spawn, spawnSync } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { test as plainTest } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { eventually, freePort, PATIENCE_MS, sleep } from '../support/servers.mjs';
-
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-const bin = path.resolve(root, process.env.STARLING_BIN ?? 'build/release/bin');
-const starling = path.join(bin, 'starling');
+import { alive, begin, leftovers, listen, portIsFree, root, run, starling, temporary, up } from '../support/up.mjs';
+import { eventually, freePort, sleep } from '../support/servers.mjs';
 
 const test = (name, body) => plainTest(name, { timeout: 120000 }, body);
-
-const alive = (pid) => {
-  try {
-    return fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1][0] !== 'Z';
-  } catch {
-    return false;
-  }
-};
-
-const temporary = (context) => {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'starling-test-'));
-  context.after(() => fs.rmSync(folder, { recursive: true, force: true }));
-  return folder;
-};
-
-function run(...parameters) {
-  const { status, stdout, stderr } = spawnSync(starling, parameters, { encoding: 'utf8', timeout: PATIENCE_MS });
-  return { status, stdout, stderr };
-}
-
-// A server that has the port, or undefined.
-const listen = (port) => new Promise((resolve) => {
-  const server = net.createServer().on('error', () => resolve(undefined));
-  server.listen(port, '127.0.0.1', () => resolve(server));
-});
-
-async function portIsFree(port) {
-  const server = await listen(port);
-  if (server) await new Promise((resolve) => { server.close(resolve); });
-  return server !== undefined;
-}
-
-// As many free ports in a row as a bus needs: the public one and each node's own.
-async function freePorts(count) {
-  for (;;) {
-    const port = await freePort();
-    let free = 1;
-    while (free < count && await portIsFree(port + free)) free++;
-    if (free === count) return port;
-  }
-}
-
-const nodePids = (bus) => [...bus.stdout.matchAll(/^node \d+: ready .* pid (\d+) /gm)].map(([, pid]) => Number(pid));
-
-// Starts `starling up` without waiting for anything.
-async function begin(context, parameters = [], { program = starling, runDir, nodes = 1 } = {}) {
-  const port = await freePorts(1 + Math.max(nodes || os.availableParallelism(), 4));
-  runDir ??= path.join(temporary(context), 'run');
-  const child = spawn(program, ['up', '-n', String(nodes), '--port', String(port), '--run-dir', runDir, ...parameters]);
-  const bus = { port, runDir, pid: child.pid, stdout: '', stderr: '', child };
-  child.stdout.on('data', (data) => { bus.stdout += data; });
-  child.stderr.on('data', (data) => { bus.stderr += data; });
-  bus.exited = new Promise((resolve) => { child.on('exit', resolve); });
-  bus.ended = new Promise((resolve) => {
-    child.on('close', (code, signal) => resolve(signal ?? code));
-    child.on('error', (error) => {
-      bus.stderr += error;
-      resolve(String(error));
-    });
-  });
-  bus.run = (verb, ...rest) => run(verb, '--run-dir', runDir, ...rest);
-  bus.ps = () => {
-    const { status, stdout } = bus.run('ps', '--json');
-    return status === 0 ? JSON.parse(stdout) : undefined;
-  };
-  bus.node = (index = 0) => bus.ps()?.nodes[index];
-  bus.pids = () => bus.ps().nodes.map(({ pid }) => pid);
-  context.after(async () => {
-    child.kill('SIGTERM');
-    await bus.exited;
-    // Nodes whose supervisor was killed by a test that then failed.
-    for (const pid of nodePids(bus).filter(alive)) process.kill(pid, 'SIGKILL');
-    await bus.ended;
-  });
-  return bus;
-}
-
-async function up(context, parameters, options) {
-  const bus = await begin(context, parameters, options);
-  let end;
-  bus.ended.then((how) => { end = how; });
-  await eventually(() => {
-    if (end !== undefined) throw new Error(`the bus ended at its start (${end}): ${bus.stderr}`);
-    return bus.stdout.includes('\nready: ');
-  }, 'the bus to be ready');
-  return bus;
-}
 
 test('up says on standard output when the node and the bus are ready, and nothing else', async (t) => {
   const bus = await up(t);
@@ -155,7 +63,7 @@ test('stop ends the bus with exit code 0 and leaves no process and no state', as
   assert.deepEqual(bus.run('stop'), { status: 0, stdout: '', stderr: '' });
   assert.equal(await bus.ended, 0);
   assert.ok(!alive(pid));
-  assert.deepEqual(fs.readdirSync(bus.runDir), ['starling.pid']);
+  assert.deepEqual(leftovers(bus), ['starling.pid']);
   for (const [verb, ...rest] of [['stop'], ['ps'], ['restart', '0'], ['scale', '2']]) {
     assert.deepEqual(bus.run(verb, ...rest), {
       status: 1, stdout: '', stderr: `starling ${verb}: no bus runs with the run directory ${bus.runDir}\n`,
@@ -199,17 +107,17 @@ test('nodes go on when their supervisor is killed, and stop ends them', async (t
   }
   assert.deepEqual(pids.filter(alive), pids);
   assert.equal(bus.run('ps').status, 1);
-  const second = run('up', '--port', String(await freePort()), '--run-dir', bus.runDir);
+  const second = run('up', '-n', '2', '--port', String(bus.port + 10), '--run-dir', bus.runDir);
   assert.deepEqual(second, {
     status: 1,
     stdout: '',
     stderr: `starling up: nodes of a supervisor that is gone still run with the run directory ${bus.runDir} `
-      + `(pids ${pids.join(', ')}); \`starling stop\` ends them\n`,
+      + `on 127.0.0.1 port ${bus.port}; the same --bind and --port take them over, \`starling stop\` ends them\n`,
   });
   assert.deepEqual(pids.filter(alive), pids);
   assert.deepEqual(bus.run('stop'), { status: 0, stdout: '', stderr: '' });
   assert.deepEqual(pids.filter(alive), []);
-  assert.deepEqual(fs.readdirSync(bus.runDir), ['starling.pid']);
+  assert.deepEqual(leftovers(bus), ['starling.pid']);
   assert.equal(bus.run('stop').status, 1);
   await up(t, [], { runDir: bus.runDir });
 });
@@ -343,12 +251,12 @@ test('scale starts nodes, or stops the last ones', async (t) => {
   assert.equal(await bus.ended, 0);
 });
 
-test('a bus of one node does not grow', async (t) => {
+test('a bus of one node grows', async (t) => {
   const bus = await up(t);
-  const { status, stderr } = bus.run('scale', '2');
-  assert.deepEqual([status, stderr], [1,
-    'starling scale: the bus was started with one node, which works alone; `up -n 2` or more can grow\n']);
-  assert.equal(bus.run('scale', '1').status, 0);
+  const [first] = bus.pids();
+  assert.deepEqual(bus.run('scale', '2'), { status: 0, stdout: '', stderr: '' });
+  assert.equal(bus.pids()[0], first);
+  assert.deepEqual(bus.ps().nodes.map(({ state }) => state), ['ready', 'ready']);
 });
 
 // Kills the node until somebody else has its port.
@@ -424,16 +332,21 @@ test('what is not in this version is refused by its name', () => {
     [['up', '-n', '3', '--port', '65533'],
       'starling up: --port takes a lower number with 3 nodes, since they need ports up to 65536\n'],
     [['up', '--run-dir', '/tmp/a,b'],
-      'starling up: --run-dir takes up to 82 characters without a comma, not "/tmp/a,b"\n'],
-    [['up', '--detach'],
-      'starling up: --detach takes only "no" (it is not in this version: use a service manager), not "yes"\n'],
+      'starling up: --run-dir takes up to 80 characters without a comma, not "/tmp/a,b"\n'],
+    [['up', '--detach', '--log-bytes', '0'],
+      'starling up: --detach needs files to log to: --log-bytes takes more than 0\n'],
+    [['up', '--redis', 'rediss://127.0.0.1'],
+      'starling up: --redis takes redis://…, unix://PATH, redis+sentinel://…, private or none, not "rediss://127.0.0.1"\n'],
+    [['up', '--watchdog', '10'],
+      'starling up: --watchdog takes 0 or a number from 1000 to 86400000, not "10"\n'],
     [['up', '--bind', '0.0.0.0'],
       'starling up: --bind 0.0.0.0 would let everyone who reaches that address do everything: authentication is not '
       + 'configured (it is not in this version); --insecure accepts that\n'],
     [['up', '--port', 'x'], 'starling up: --port takes a number from 1 to 65535, not "x"\n'],
     [['ps', '--port', '1'], 'starling ps: unknown option --port (see starling --help)\n'],
     [['stop', 'now'], 'starling stop: unexpected argument now (see starling --help)\n'],
-    [['reload'], 'starling: unknown command reload (see starling --help)\n'],
+    [['reload', 'now'], 'starling reload: unexpected argument now (see starling --help)\n'],
+    [['logs', 'x'], 'starling logs: takes the index of a node, from 0 to 98\n'],
     [['scale', '0'], 'starling scale: takes the number of nodes, from 1 to 99\n'],
     [['restart'], 'starling restart: takes the index of a node, from 0 to 98\n'],
     [['emit', 'room'], 'starling emit: takes a room, an event and its arguments\n'],

@@ -140,8 +140,13 @@ static void test_refused_values(void **state)
             "\"https://a.example,\"\n");
     refuses(parse(CONFIG_UP, "-n", "100", NULL),
             "starling up: --nodes takes a number from 0 to 99, not \"100\"\n");
-    refuses(parse(CONFIG_UP, "--detach", NULL), "starling up: --detach takes only \"no\" (it is not in this "
-                                                "version: use a service manager), not \"yes\"\n");
+    refuses(parse(CONFIG_UP, "--watchdog", "999", NULL),
+            "starling up: --watchdog takes 0 or a number from 1000 to 86400000, not \"999\"\n");
+    refuses(parse(CONFIG_UP, "--redis", "rediss://127.0.0.1", NULL),
+            "starling up: --redis takes redis://…, unix://PATH, redis+sentinel://…, private or none, not "
+            "\"rediss://127.0.0.1\"\n");
+    refuses(parse(CONFIG_NODE, "--redis", "private", NULL),
+            "starling-node: --redis private is what starling up takes; a node takes a URL or none\n");
 }
 
 static void test_unknown(void **state)
