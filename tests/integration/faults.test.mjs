@@ -1,10 +1,11 @@
 // What happens to the traffic of four nodes of one host while their processes are killed and frozen.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { test } from 'node:test';
-import { alive, startBus } from '../support/bus.mjs';
+import { alive, startBus, temporary } from '../support/bus.mjs';
 import { metric } from '../support/clients.mjs';
-import { eventually, sanitized } from '../support/servers.mjs';
+import { eventually, freePort, long, sanitized, whileRunning } from '../support/servers.mjs';
 import { LOAD, assertUndisturbed, assertWhole, startTraffic, worstMs } from '../support/traffic.mjs';
 
 const NODES = 4;
@@ -66,6 +67,64 @@ test('kill -9 of the supervisor: no event is late', async (t) => {
   assertWhole(t, report);
   assertUndisturbed(t, report, targets.map(({ name }) => name));
   assert.ok(nodes.every(({ pid }) => alive(pid)));
+});
+
+// A Redis that all nodes are told of; start() and kill() as often as wanted.
+async function startRedis(t) {
+  const port = await freePort();
+  const folder = temporary(t);
+  const redis = { url: `redis://127.0.0.1:${port}` };
+  redis.start = async () => {
+    const child = spawn('redis-server', ['--port', port, '--bind', '127.0.0.1', '--dir', folder, '--save', ''].map(String));
+    whileRunning(child);
+    const ended = new Promise((resolve) => { child.on('exit', resolve); });
+    redis.kill = () => {
+      child.kill('SIGKILL');
+      return ended;
+    };
+    let output = '';
+    child.stdout.on('data', (data) => { output += data; });
+    await eventually(() => /Ready to accept connections/i.test(output), 'Redis to be ready');
+  };
+  t.after(() => redis.kill());
+  await redis.start();
+  return redis;
+}
+
+const DOWN_S = long ? 30 : 8;
+
+test(`Redis is gone for ${DOWN_S} seconds: nobody notices`, async (t) => {
+  const redis = await startRedis(t);
+  const bus = await startBus(t, NODES, { redis: redis.url });
+  const targets = targetsOf(bus);
+  assert.equal((await bus.ps()).redis.url, redis.url);
+  const traffic = await startTraffic(t, targets);
+  await traffic.more(SECOND);
+  await redis.kill();
+  await traffic.more(DOWN_S * SECOND);
+  for (const { port } of targets) assert.equal((await fetch(`http://127.0.0.1:${port}/readyz`)).status, 200);
+  await redis.start();
+  await traffic.more(SECOND);
+  const report = await traffic.finish();
+  assertWhole(t, report);
+  assertUndisturbed(t, report, targets.map(({ name }) => name));
+  assert.deepEqual((await bus.nodes()).map(({ restarts }) => restarts), [0, 0, 0, 0]);
+});
+
+test('kill -9 of the private Redis: nobody notices, and it is started again', async (t) => {
+  const bus = await startBus(t, NODES, { redis: 'private' });
+  const targets = targetsOf(bus);
+  const { redis: { pid } } = await bus.ps();
+  assert.ok(alive(pid));
+  const traffic = await startTraffic(t, targets);
+  await traffic.more(SECOND / 2);
+  process.kill(pid, 'SIGKILL');
+  await eventually(async () => ![pid, null, undefined].includes((await bus.ps()).redis?.pid), 'Redis to be started again');
+  await traffic.more(SECOND);
+  const report = await traffic.finish();
+  assertWhole(t, report);
+  assertUndisturbed(t, report, targets.map(({ name }) => name));
+  assert.deepEqual((await bus.nodes()).map(({ restarts }) => restarts), [0, 0, 0, 0]);
 });
 
 // A PUB socket drops what does not fit its queue, which is as long as the ring is large and counts messages: 4,097 here.

@@ -1,10 +1,12 @@
 // Three hosts, two nodes on each, one bus: found by each other in any order, cut off and healed under traffic.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import path from 'node:path';
 import { test } from 'node:test';
-import { startBus } from '../support/bus.mjs';
+import { startBus, temporary } from '../support/bus.mjs';
 import { metricOf } from '../support/clients.mjs';
 import { startHosts, whyNoHosts } from '../support/hosts.mjs';
-import { eventually, sanitized, sleep } from '../support/servers.mjs';
+import { eventually, root, sanitized, sleep, whileRunning } from '../support/servers.mjs';
 import { LOAD, assertDeclared, assertUndisturbed, assertWhole, startTraffic, summary } from '../support/traffic.mjs';
 
 const PORT = 7700; // on every host: its network is its own
@@ -107,11 +109,29 @@ test('a host that loses its power is heard again when it is back', { skip: skipL
   assertWhole(t, await again.finish());
 });
 
-test('hosts that are told of one other find all', { skip: skipLater, todo: 'nodes do not tell each other of others yet' }, async (t) => {
+test('hosts that are told of one other find all', { skip }, async (t) => {
   const hosts = await startHosts(t, ['a', 'b', 'c']);
   const [a, b, c] = hosts;
   const next = new Map([[a, b], [b, c], [c, a]]);
   await startAll(t, hosts, (host) => meshPorts(next.get(host)).slice(0, 1));
+  const traffic = await startTraffic(t, hosts.flatMap(targetsOf), { clients: 120 });
+  await traffic.more(SECOND);
+  assertWhole(t, await traffic.finish());
+});
+
+test('the two hosts of deploy/two-hosts are one bus, with the Redis of deploy/redis.conf', { skip }, async (t) => {
+  const hosts = await startHosts(t, ['a', 'b']);
+  const sample = (name) => path.join(root, 'deploy', name);
+  const redis = spawn('ip', [...hosts[0].prefix.slice(1), 'redis-server', sample('redis.conf'), '--dir', temporary(t)]);
+  whileRunning(redis);
+  t.after(() => redis.kill('SIGKILL'));
+  const ask = (...question) => hosts[0].run('redis-cli', '-h', hosts[0].address, '-a', 'change-me', '--no-auth-warning', ...question);
+  await eventually(() => ask('ping').then((answer) => answer === 'PONG\n', () => false), 'Redis to answer');
+  assert.equal(await ask('config', 'get', 'maxmemory-policy'), 'maxmemory-policy\nnoeviction\n');
+  await Promise.all(hosts.map((host) => startBus(t, NODES, {
+    prefix: host.prefix, port: PORT, config: sample(`two-hosts/host-${host.name}.conf`),
+  })));
+  await allHearEachOther(hosts);
   const traffic = await startTraffic(t, hosts.flatMap(targetsOf), { clients: 120 });
   await traffic.more(SECOND);
   assertWhole(t, await traffic.finish());

@@ -57,9 +57,10 @@ export async function startBus(context, count, { prefix = [], port, ...options }
   bus.ended = () => ended;
   // SIGKILL to all of it at once.
   bus.kill = async () => {
-    const { nodes } = await bus.ps();
-    for (const pid of [child.pid, ...nodes.map((node) => node.pid)]) process.kill(pid, 'SIGKILL');
-    await eventually(() => ended !== undefined && nodes.every(({ pid }) => !alive(pid)), 'the processes to end');
+    const { nodes, redis } = await bus.ps();
+    const pids = [child.pid, ...nodes.map(({ pid }) => pid), ...(redis?.pid ? [redis.pid] : [])];
+    for (const pid of pids) process.kill(pid, 'SIGKILL');
+    await eventually(() => ended !== undefined && !pids.some(alive), 'the processes to end');
   };
   bus.nodes = async () => (await bus.ps()).nodes;
   whileRunning(child);

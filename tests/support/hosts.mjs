@@ -57,7 +57,7 @@ export async function startHosts(context, names) {
     const prefix = ['ip', 'netns', 'exec', netns];
     const cable = (state) => ip('-n', switchName, 'link', 'set', 'dev', name, state);
     const host = {
-      name, address: `10.77.0.${i + 1}`, netns: `/run/netns/${netns}`, prefix,
+      name, address: `10.0.0.${i + 1}`, netns: `/run/netns/${netns}`, prefix,
       run: (...command) => run(...prefix, ...command), cut: () => cable('down'), heal: () => cable('up'),
       replace: () => replace(host, switchName),
     };
