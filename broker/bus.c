@@ -1,6 +1,7 @@
 #include "bus.h"
 #include "client.h"
 #include "cluster.h"
+#include "directory.h"
 #include "err.h"
 #include "json.h"
 #include "limit.h"
@@ -140,12 +141,43 @@ static struct span first_arg(const struct sio_packet *packet)
     return item;
 }
 
+/* An answer that waits until the directory knows of the change. */
+struct saved_answer {
+    struct directory_entry *entry;
+    uint64_t id;
+    size_t n;
+    char text[];
+};
+
+static void on_saved(void *user, int err)
+{
+    struct saved_answer *a = user;
+    if (err != ERR_CLOSED && a->entry->socket)
+        socket_ack(a->entry->socket, a->id, (struct span){a->text, a->n}, NULL, 0);
+    free(a);
+}
+
+static void answer_when_saved(struct socket *s, uint64_t id, struct span text)
+{
+    struct saved_answer *a = s->entry ? malloc(sizeof(*a) + text.n) : NULL;
+    if (!a) {
+        socket_ack(s, id, text, NULL, 0);
+        return;
+    }
+    *a = (struct saved_answer){.entry = s->entry, .id = id, .n = text.n};
+    memcpy(a->text, text.p, text.n);
+    directory_save(s->entry, on_saved, a);
+}
+
 /* {"ok":true,"rooms":[…]} with the rooms of the call: an answer is never much longer than its question. */
 static void answer_rooms(struct socket *s, const struct sio_packet *packet, const struct name_list *rooms)
 {
     size_t cap = 32;
-    if (!packet->has_id)
+    if (!packet->has_id) {
+        if (s->entry)
+            directory_save(s->entry, NULL, NULL);
         return;
+    }
     for (unsigned i = 0; i < rooms->n; i++)
         cap += JSON_QUOTED_MAX(rooms->name[i].n) + 1;
     char *text = malloc(cap);
@@ -160,7 +192,7 @@ static void answer_rooms(struct socket *s, const struct sio_packet *packet, cons
         p += json_quote(p, rooms->name[i]);
     }
     p = stpcpy(p, "]}");
-    socket_ack(s, packet->id, (struct span){text, (size_t)(p - text)}, NULL, 0);
+    answer_when_saved(s, packet->id, (struct span){text, (size_t)(p - text)});
     free(text);
 }
 
@@ -260,12 +292,16 @@ static size_t count_half(const struct half *h)
     return (h->room ? room_count(h->room) : 0) + (h->own != NULL);
 }
 
+enum { MEMBER_BYTES = ID_CHARS + 32 }; /* and the user's */
+
 static char *put_member(char *p, const struct socket *s, size_t *left)
 {
     p = stpcpy(p, "{\"sid\":\"");
     p = mempcpy(p, s->sid, ID_CHARS);
     --*left;
-    return stpcpy(p, "\",\"user\":null},");
+    p = stpcpy(p, "\",\"user\":");
+    p = stpcpy(p, s->user ? s->user : "null");
+    return stpcpy(p, "},");
 }
 
 static char *put_half(char *p, const struct half *h, size_t *left)
@@ -278,10 +314,20 @@ static char *put_half(char *p, const struct half *h, size_t *left)
     return p;
 }
 
+static size_t users_bytes(const struct half *h, size_t left)
+{
+    size_t n = h->own && h->own->user ? strlen(h->own->user) : 0;
+    for (uint32_t i = 0; h->room && left > 0 && i < h->room->n; i++) {
+        const struct socket *s = h->room->members[i].socket;
+        left -= s != NULL;
+        n += s && s->user ? strlen(s->user) : 0;
+    }
+    return n;
+}
+
 static void on_who(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
 {
     static struct name_list rooms;
-    enum { MEMBER_TEXT = ID_CHARS + 32 };
     struct cluster *cluster = s->nsp->hub->cluster;
     (void)attachments;
     const char *wrong = name_list_read(&rooms, first_arg(packet));
@@ -295,7 +341,7 @@ static void on_who(struct socket *s, const struct sio_packet *packet, const stru
     struct half far = look_up(cluster ? cluster_far(cluster, nsp_name(s->nsp)) : NULL, rooms.name[0]);
     size_t count = count_half(&near) + count_half(&far);
     size_t left = count < LIMIT_WHO_MEMBERS ? count : LIMIT_WHO_MEMBERS;
-    char *text = malloc(64 + left * MEMBER_TEXT);
+    char *text = malloc(64 + left * MEMBER_BYTES + users_bytes(&near, left) + users_bytes(&far, left));
     if (!text) {
         answer_error(s, packet, err_text(ERR_MEMORY));
         return;

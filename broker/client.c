@@ -1,10 +1,12 @@
 /* What a packet does, by the state of its namespace on this connection (spec 8.4):
  *
  *   packet             namespace joined          not joined
- *   CONNECT            protocol error            accept, or CONNECT_ERROR
+ *   CONNECT            protocol error            joining.c: accept, or CONNECT_ERROR
  *   DISCONNECT         leave, no answer          protocol error
  *   EVENT, ACK         event, acknowledgement    protocol error
  *   CONNECT_ERROR      protocol error            protocol error
+ *
+ * While a CONNECT is on its way every packet for that namespace is a protocol error.
  *
  * A protocol error ends the whole connection. */
 #include "client.h"
@@ -13,9 +15,11 @@
 #include "container.h"
 #include "err.h"
 #include "frames.h"
+#include "joining.h"
 #include "json.h"
 #include "limit.h"
 #include "log.h"
+#include "recovery.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -32,6 +36,7 @@ struct client {
     struct hub *hub;
     struct socket *sockets;
     unsigned n_sockets;
+    struct joining *joinings;
     struct timer connect_timeout;
     struct partial *partial;
 };
@@ -83,10 +88,15 @@ static struct socket *find_socket(const struct client *c, struct span nsp)
     return s;
 }
 
-static void drop_socket(struct socket *s)
+static void drop_socket(struct socket *s, bool recoverable, const char *reason)
 {
     struct client *c = s->client;
     struct socket **at = &c->sockets;
+    const struct hub_handler *handler = &c->hub->handler;
+    if (handler->on_disconnected)
+        handler->on_disconnected(handler->user, s, reason);
+    if (s->entry)
+        directory_leave(s->entry, recoverable);
     while (*at != s)
         at = &(*at)->client_next;
     *at = s->client_next;
@@ -101,14 +111,21 @@ void socket_disconnect(struct socket *s, bool close)
     struct session *session = c->session;
     if (!close) {
         send_packet(session, SIO_DISCONNECT, nsp_name(s->nsp), (struct span){"", 0});
-        drop_socket(s);
+        drop_socket(s, false, "server namespace disconnect");
         return;
     }
     while (c->sockets) {
         send_packet(session, SIO_DISCONNECT, nsp_name(c->sockets->nsp), (struct span){"", 0});
-        drop_socket(c->sockets);
+        drop_socket(c->sockets, false, "server namespace disconnect");
     }
     session_close_soon(session, CLOSE_FORCED);
+}
+
+void socket_taken(struct socket *s)
+{
+    struct session *session = s->session;
+    drop_socket(s, true, "session taken over");
+    session_close_soon(session, CLOSE_TAKEN);
 }
 
 static void refuse(struct client *c, struct span nsp, struct span error)
@@ -116,42 +133,54 @@ static void refuse(struct client *c, struct span nsp, struct span error)
     send_packet(c->session, SIO_CONNECT_ERROR, nsp, error);
 }
 
-static void accept_socket(struct client *c, struct socket *s, struct span auth)
+/* {"sid":"…"}, and "pid" when it can be recovered. */
+static void send_connect(struct client *c, const struct socket *s)
+{
+    char body[2 * ID_CHARS + 32];
+    int n = s->entry ? snprintf(body, sizeof(body), "{\"sid\":\"%.*s\",\"pid\":\"%.*s\"}", ID_CHARS, s->sid,
+                                ID_CHARS, s->entry->pid)
+                     : snprintf(body, sizeof(body), "{\"sid\":\"%.*s\"}", ID_CHARS, s->sid);
+    send_packet(c->session, SIO_CONNECT, nsp_name(s->nsp), (struct span){body, (size_t)n});
+}
+
+static void on_socket(struct client *c, struct joining *j, struct socket *s)
 {
     const struct hub_handler *handler = &c->hub->handler;
-    struct span refusal = SPAN("{\"message\":\"refused\"}");
-    if (handler->on_connect && !handler->on_connect(handler->user, s, auth, &refusal)) {
-        refuse(c, nsp_name(s->nsp), refusal);
-        drop_socket(s);
-        return;
-    }
+    s->client_next = c->sockets;
+    c->sockets = s;
+    c->n_sockets++;
     reactor_timer_cancel(c->session->engine->reactor, &c->connect_timeout);
-    char body[ID_CHARS + 16];
-    int n = snprintf(body, sizeof(body), "{\"sid\":\"%.*s\"}", ID_CHARS, s->sid);
-    send_packet(c->session, SIO_CONNECT, nsp_name(s->nsp), (struct span){body, (size_t)n});
+    send_connect(c, s);
+    joining_catch_up(j, s);
     if (handler->on_connected)
-        handler->on_connected(handler->user, s, auth);
+        handler->on_connected(handler->user, s, joining_auth(j));
+}
+
+static void on_refused(struct client *c, struct joining *j, struct span error)
+{
+    refuse(c, joining_nsp(j), error);
+}
+
+static void on_failed(struct client *c, struct joining *j)
+{
+    (void)j;
+    session_close_soon(c->session, CLOSE_FORCED);
 }
 
 static int on_connect(struct client *c, const struct sio_packet *packet)
 {
+    struct joining_user user = {c, on_socket, on_refused, on_failed};
     if (!hub_allows(c->hub, packet->nsp)) {
         refuse(c, packet->nsp, SPAN("{\"message\":\"Invalid namespace\"}"));
         return 0;
     }
-    struct nsp *nsp = c->n_sockets < LIMIT_NAMESPACES_PER_CLIENT ? hub_obtain(c->hub, packet->nsp) : NULL;
-    if (!nsp) {
+    if (c->n_sockets + joining_count(c->joinings) >= LIMIT_NAMESPACES_PER_CLIENT ||
+        !hub_has_place(c->hub, packet->nsp)) {
         refuse(c, packet->nsp, SPAN("{\"message\":\"too many namespaces\"}"));
         return 0;
     }
-    struct socket *s = hub_add(c->hub, nsp, c->session, c);
-    if (!s)
-        return ERR_MEMORY;
-    s->client_next = c->sockets;
-    c->sockets = s;
-    c->n_sockets++;
-    accept_socket(c, s, packet->payload.n ? packet->payload : SPAN("{}"));
-    return 0;
+    return joining_start(c->hub, c->session, &user, packet->nsp,
+                         packet->payload.n ? packet->payload : SPAN("{}"), &c->joinings);
 }
 
 static void unhandled(struct socket *s, const struct sio_packet *packet)
@@ -175,12 +204,12 @@ static int on_packet(struct client *c, const struct sio_packet *packet, const st
     struct socket *s = find_socket(c, packet->nsp);
     metrics_add(c->hub->metrics, METRIC_PACKETS_IN, 1);
     if (packet->type == SIO_CONNECT)
-        return s ? ERR_STATE : on_connect(c, packet);
+        return s || joining_find(c->joinings, packet->nsp) ? ERR_STATE : on_connect(c, packet);
     if (!s)
         return ERR_STATE;
     switch (packet->type) {
     case SIO_DISCONNECT:
-        drop_socket(s);
+        drop_socket(s, false, "client namespace disconnect");
         return 0;
     case SIO_EVENT:
     case SIO_BINARY_EVENT:
@@ -280,14 +309,21 @@ static int on_open(struct session *session)
 static void on_close(struct session *session, enum close_reason reason)
 {
     struct client *c = client_of(session);
-    (void)reason;
     if (!c)
         return;
+    joining_cancel_all(&c->joinings);
     reactor_timer_cancel(session->engine->reactor, &c->connect_timeout);
     while (c->sockets)
-        drop_socket(c->sockets);
+        drop_socket(c->sockets, true, close_reason_text(reason));
     partial_free(&c->partial);
     free(c);
+}
+
+static void on_ping(struct session *session)
+{
+    const struct client *c = client_of(session);
+    for (struct socket *s = c->sockets; s && c->hub->recovery; s = s->client_next)
+        recovery_on_ping(c->hub->recovery, s);
 }
 
 const struct engine_app client_app = {
@@ -295,4 +331,5 @@ const struct engine_app client_app = {
     .on_text = on_text,
     .on_binary = on_binary,
     .on_close = on_close,
+    .on_ping = on_ping,
 };

@@ -18,4 +18,7 @@ void socket_ack(struct socket *s, uint64_t id, struct span args, const struct sp
  * ends. Safe inside of handlers; the socket is gone afterwards. */
 void socket_disconnect(struct socket *s, bool close);
 
+/* Somebody else has what this socket had: it is gone at once, and its connection ends. */
+void socket_taken(struct socket *s);
+
 #endif

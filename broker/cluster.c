@@ -2,10 +2,12 @@
  * All sockets of one origin are in a room of it that no client can name (it begins with NUL), so that they can be
  * found when the origin dies. */
 #include "cluster.h"
+#include "directory.h"
 #include "err.h"
 #include "fanout.h"
 #include "json.h"
 #include "log.h"
+#include "recovery.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -65,7 +67,8 @@ uint64_t cluster_emit(struct cluster *c, const struct emit *e)
 
 static struct mesh_presence presence_of(const struct socket *s)
 {
-    return (struct mesh_presence){.nsp = nsp_name(s->nsp), .sid = {s->sid, ID_CHARS}};
+    return (struct mesh_presence){
+        .nsp = nsp_name(s->nsp), .sid = {s->sid, ID_CHARS}, .epoch = s->entry ? s->entry->epoch : 0};
 }
 
 static void tell(struct cluster *c, enum mesh_kind kind, const struct socket *s, struct span room)
@@ -232,14 +235,31 @@ static void on_emit(void *user, struct mesh_origin from, uint64_t seq, const str
     }
 }
 
+static bool is_of(struct socket *s, struct mesh_origin origin)
+{
+    char text[ORIGIN_ROOM_BYTES];
+    const struct room *room = room_find(s->nsp, origin_room(text, origin));
+    return room && room_has(room, s);
+}
+
+/* A session may have moved: then the one with the higher epoch counts, whichever is heard of first. */
 static struct socket *far_enter(struct cluster *c, struct mesh_origin from, const struct mesh_presence *p)
 {
     char text[ORIGIN_ROOM_BYTES];
     struct nsp *nsp = p->sid.n == ID_CHARS ? hub_obtain(c->far, p->nsp) : NULL;
     struct socket *s = nsp ? nsp_find(nsp, p->sid) : NULL;
-    if (s || !nsp)
-        return s;
-    s = hub_add_known(c->far, nsp, p->sid.p);
+    if (!nsp)
+        return NULL;
+    if (s && (is_of(s, from) || s->offset_ms > p->epoch))
+        return is_of(s, from) ? s : NULL;
+    if (c->hub->recovery && p->epoch > 0)
+        directory_on_enter(recovery_directory(c->hub->recovery), p->sid, p->epoch, from);
+    if (s)
+        hub_remove(s);
+    nsp = hub_obtain(c->far, p->nsp); /* it may have gone with its last socket */
+    s = nsp ? hub_add_far(c->far, nsp, p->sid.p) : NULL;
+    if (s)
+        s->offset_ms = p->epoch;
     if (s && room_join(s, origin_room(text, from))) {
         hub_remove(s);
         s = NULL;
@@ -253,6 +273,8 @@ static void on_presence(void *user, struct mesh_origin from, enum mesh_kind kind
     struct cluster *c = user;
     struct nsp *nsp = hub_find(c->far, p->nsp);
     struct socket *s = nsp ? nsp_find(nsp, p->sid) : NULL;
+    if (s && !is_of(s, from))
+        s = NULL; /* of a session that has moved since */
     if (kind == MESH_ENTER || (kind == MESH_JOIN && !s))
         s = far_enter(c, from, p);
     if (!s)
@@ -379,6 +401,11 @@ struct peers_user cluster_user(struct cluster *c, void (*ready)(void *user), voi
 bool cluster_is_confirmed(const struct cluster *c, uint64_t seq)
 {
     return peers_is_confirmed(c->peers, seq);
+}
+
+uint64_t cluster_newest(const struct cluster *c)
+{
+    return peers_newest(c->peers);
 }
 
 struct peers *cluster_peers(const struct cluster *c)

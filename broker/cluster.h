@@ -50,6 +50,8 @@ int cluster_tell(struct cluster *c, struct mesh_origin to, enum mesh_topic topic
 
 /* ---- for questions ---- */
 
+/* The number of this node's newest record. */
+uint64_t cluster_newest(const struct cluster *c);
 struct peers *cluster_peers(const struct cluster *c);
 
 /* Do all living peers have this emit of ours? */

@@ -257,6 +257,8 @@ static void on_heartbeat(struct timer *t)
     }
     s->awaits_pong = true;
     reactor_timer_set(s->engine->reactor, t, s->engine->options.ping_timeout_ms);
+    if (s->engine->app->on_ping)
+        s->engine->app->on_ping(s);
     push_static(s, ping_frame, sizeof(ping_frame));
 }
 

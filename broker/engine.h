@@ -43,6 +43,7 @@ struct engine_app {
     int (*on_text)(struct session *s, struct span text);
     int (*on_binary)(struct session *s, struct span data);
     void (*on_close)(struct session *s, enum close_reason reason);
+    void (*on_ping)(struct session *s); /* one goes out now; may be NULL */
 };
 
 struct engine_options {

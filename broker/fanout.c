@@ -32,7 +32,7 @@ struct stage {
 struct job {
     struct job *next;
     struct nsp *nsp;
-    struct slice frames;
+    struct slice frames, plain;
     uint32_t messages;
     bool is_volatile;
     bool marks;                /* a socket could be met twice, or is excepted */
@@ -51,6 +51,7 @@ struct fanout {
     uint64_t waiting_members, waiting_bytes;
     struct engine *engine; /* of the namespace that was congested */
     int64_t budget;        /* what may still be spent in this turn */
+    uint64_t now_ms;       /* when an emit was last started */
     struct reactor_task task, refill;
 };
 
@@ -76,7 +77,9 @@ static void deliver(struct fanout *f, struct job *job, struct socket *s)
     f->budget -= s->session->is_dirty ? COST_PUSH : COST_WRITE;
     if (job->wait)
         ack_expect(job->wait, s, job->ack_id);
-    if (session_push(s->session, &job->frames, job->messages, job->is_volatile))
+    s->offset_ms = f->now_ms;
+    const struct slice *frames = s->session->recovery_off ? &job->plain : &job->frames;
+    if (session_push(s->session, frames, job->messages, job->is_volatile))
         metrics_add(f->metrics, METRIC_DELIVERIES, job->messages);
 }
 
@@ -96,7 +99,7 @@ static bool run_stage(struct fanout *f, struct job *job, struct stage *stage, ui
 {
     if (!stage->room) {
         struct socket *s = nsp_find(job->nsp, (struct span){stage->sid, ID_CHARS});
-        if (s)
+        if (s && s->mark < job->number) /* else it is younger than the emit, or has it */
             visit(f, job, stage, s);
         return true;
     }
@@ -178,6 +181,7 @@ static void finish(struct job *job)
     if (job->wait)
         ack_all_sent(job->wait);
     slice_unref(&job->frames);
+    slice_unref(&job->plain);
     unpin_stages(job);
     free(job);
 }
@@ -272,8 +276,9 @@ static void add_stages(struct job *job, struct nsp *nsp, const struct emit *e)
 }
 
 int fanout_start(struct fanout *f, struct nsp *nsp, const struct emit *e, uint64_t ack_id,
-                 const struct slice *frames)
+                 const struct slice *frames, const struct slice *plain)
 {
+    f->now_ms = reactor_now_ms(f->reactor);
     if (is_above(f, REFUSED_FACTOR)) {
         metrics_add(f->metrics, METRIC_EMITS_REFUSED, 1);
         return ERR_BUSY;
@@ -286,6 +291,7 @@ int fanout_start(struct fanout *f, struct nsp *nsp, const struct emit *e, uint64
     *job = (struct job){
         .nsp = nsp,
         .frames = *frames,
+        .plain = *plain,
         .messages = 1 + e->n_attachments,
         .is_volatile = e->is_volatile,
         .skip = e->skip,
@@ -294,6 +300,7 @@ int fanout_start(struct fanout *f, struct nsp *nsp, const struct emit *e, uint64
         .number = ++f->number,
     };
     slice_ref(frames);
+    slice_ref(plain);
     add_stages(job, nsp, e);
     reactor_defer(f->reactor, &f->refill, REACTOR_FLUSH);
     if (!f->first && run_job(f, job, UINT32_MAX, 0)) {
@@ -302,4 +309,14 @@ int fanout_start(struct fanout *f, struct nsp *nsp, const struct emit *e, uint64
     }
     enqueue(f, job);
     return 0;
+}
+
+bool fanout_is_idle(const struct fanout *f)
+{
+    return !f->first;
+}
+
+uint64_t fanout_number(const struct fanout *f)
+{
+    return f->number;
 }

@@ -20,7 +20,8 @@ int frames_encode(struct bytes *b, const struct frames_packet *packet, struct sl
     size_t head_n = sio_encode_head(head, packet->n_attachments ? binary : packet->type,
                                     packet->n_attachments, packet->nsp, packet->has_id, packet->id);
     bool comma = packet->event.n && packet->args.n;
-    size_t text_n = head_n + 1 + packet->event.n + comma + packet->args.n + 1;
+    size_t offset_n = packet->offset.n ? packet->offset.n + 3 : 0;
+    size_t text_n = head_n + 1 + packet->event.n + comma + packet->args.n + offset_n + 1;
     size_t total = frame_length(WS_TEXT, text_n);
     for (unsigned i = 0; i < packet->n_attachments; i++)
         total += frame_length(WS_BINARY, packet->attachments[i].n);
@@ -35,6 +36,11 @@ int frames_encode(struct bytes *b, const struct frames_packet *packet, struct sl
     if (comma)
         *p++ = ',';
     p = put(p, packet->args);
+    if (packet->offset.n) {
+        p = put(p, SPAN(",\""));
+        p = put(p, packet->offset);
+        *p++ = '"';
+    }
     *p++ = ']';
     for (unsigned i = 0; i < packet->n_attachments; i++) {
         p += ws_encode_head(p, WS_BINARY, true, packet->attachments[i].n);

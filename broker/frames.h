@@ -10,8 +10,9 @@ struct frames_packet {
     struct span nsp;
     bool has_id;
     uint64_t id;
-    struct span event; /* EVENT: raw JSON string; ACK: n == 0 */
-    struct span args;  /* raw JSON items without brackets */
+    struct span event;  /* EVENT: raw JSON string; ACK: n == 0 */
+    struct span args;   /* raw JSON items without brackets */
+    struct span offset; /* a last argument of an EVENT, without its quotes; n == 0: none */
     const struct span *attachments;
     unsigned n_attachments;
 };

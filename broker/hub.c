@@ -1,10 +1,13 @@
 #include "hub.h"
 #include "ack.h"
 #include "cluster.h"
+#include "directory.h"
 #include "err.h"
 #include "fanout.h"
 #include "frames.h"
 #include "limit.h"
+#include "peers.h"
+#include "recovery.h"
 #include <stdlib.h>
 
 struct hub *hub_new(struct reactor *r, struct metrics *m, const struct hub_options *o)
@@ -58,6 +61,11 @@ static struct room *room_new(struct nsp *nsp, struct span name)
     room->name_n = (uint32_t)name.n;
     memcpy(room->name, name.p, name.n);
     return room;
+}
+
+bool hub_has_place(struct hub *h, struct span nsp)
+{
+    return hub_find(h, nsp) || HASH_COUNT(h->nsps) < LIMIT_NAMESPACES;
 }
 
 struct nsp *hub_obtain(struct hub *h, struct span name)
@@ -292,21 +300,27 @@ static struct socket *add(struct hub *h, struct nsp *nsp, const char sid[ID_CHAR
     return s;
 }
 
-struct socket *hub_add(struct hub *h, struct nsp *nsp, struct session *session, struct client *client)
+struct socket *hub_add(struct hub *h, struct nsp *nsp, const struct hub_newcomer *newcomer)
 {
-    char sid[ID_CHARS];
-    id_new(&h->engine->ids, sid);
-    struct socket *s = add(h, nsp, sid);
-    if (!s)
+    char *user = newcomer->user.n ? strndup(newcomer->user.p, newcomer->user.n) : NULL;
+    bool is_there = nsp_find(nsp, (struct span){newcomer->sid, ID_CHARS}) != NULL;
+    struct socket *s = is_there || (newcomer->user.n && !user) ? NULL : add(h, nsp, newcomer->sid);
+    if (!s) {
+        free(user);
         return NULL;
-    s->session = session;
-    s->client = client;
+    }
+    s->session = newcomer->session;
+    s->client = newcomer->client;
+    s->entry = newcomer->entry;
+    s->user = user;
+    s->mark = fanout_number(h->fanout);
+    h->n_plain += s->session->recovery_off;
     if (h->cluster)
         cluster_enter(h->cluster, s);
     return s;
 }
 
-struct socket *hub_add_known(struct hub *h, struct nsp *nsp, const char sid[ID_CHARS])
+struct socket *hub_add_far(struct hub *h, struct nsp *nsp, const char sid[ID_CHARS])
 {
     return add(h, nsp, sid);
 }
@@ -316,19 +330,22 @@ void hub_remove(struct socket *s)
     struct nsp *nsp = s->nsp;
     if (nsp->hub->cluster)
         cluster_exit(nsp->hub->cluster, s);
+    nsp->hub->n_plain -= s->session && s->session->recovery_off;
     while (s->n_places > 0)
         leave(s, s->n_places - 1);
     if (s->places != s->first)
         free(s->places);
     HASH_DEL(nsp->sockets, s);
     metrics_sub(nsp->hub->metrics, METRIC_SOCKETS, 1);
+    free(s->user);
     free(s);
     nsp_drop_if_empty(nsp);
 }
 
 /* ---- emits ---- */
 
-static int deliver(struct hub *h, const struct emit *e)
+/* newest: the number up to which this node's own emits have come, with this one. */
+static int deliver(struct hub *h, const struct emit *e, uint64_t newest)
 {
     struct nsp *nsp = hub_find(h, e->nsp);
     if (!nsp) {
@@ -336,23 +353,33 @@ static int deliver(struct hub *h, const struct emit *e)
             ack_all_sent(e->wait);
         return 0;
     }
-    struct slice frames;
-    uint64_t ack_id = e->wait ? nsp->next_ack_id++ : 0;
-    int err = frames_encode(&h->engine->bytes,
-                            &(struct frames_packet){
-                                .type = SIO_EVENT,
-                                .nsp = e->nsp,
-                                .has_id = e->wait != NULL,
-                                .id = ack_id,
-                                .event = e->event,
-                                .args = e->args,
-                                .attachments = e->attachments,
-                                .n_attachments = e->n_attachments,
-                            },
-                            &frames);
+    struct slice frames, plain;
+    struct frames_packet packet = {
+        .type = SIO_EVENT,
+        .nsp = e->nsp,
+        .has_id = e->wait != NULL,
+        .id = e->wait ? nsp->next_ack_id++ : 0,
+        .event = e->event,
+        .args = e->args,
+        .attachments = e->attachments,
+        .n_attachments = e->n_attachments,
+    };
+    if (h->recovery && !e->wait)
+        packet.offset = recovery_offset(h->recovery, newest);
+    int err = frames_encode(&h->engine->bytes, &packet, &frames);
     if (err)
         return err;
-    err = fanout_start(h->fanout, nsp, e, ack_id, &frames);
+    plain = frames;
+    if (packet.offset.n && h->n_plain) {
+        packet.offset.n = 0;
+        err = frames_encode(&h->engine->bytes, &packet, &plain);
+    } else {
+        slice_ref(&plain);
+    }
+    if (!err) {
+        err = fanout_start(h->fanout, nsp, e, packet.id, &frames, &plain);
+        slice_unref(&plain);
+    }
     slice_unref(&frames);
     return err;
 }
@@ -360,7 +387,7 @@ static int deliver(struct hub *h, const struct emit *e)
 int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq)
 {
     /* First whether it can be delivered here: what is refused must not be published. */
-    int err = deliver(h, e);
+    int err = deliver(h, e, h->cluster ? cluster_newest(h->cluster) + 1 : 0);
     if (err)
         return err;
     *seq = h->cluster ? cluster_emit(h->cluster, e) : ++h->seq;
@@ -380,5 +407,5 @@ static bool has_receiver(struct nsp *nsp, const struct emit *e)
 int hub_deliver(struct hub *h, const struct emit *e)
 {
     struct nsp *nsp = hub_find(h, e->nsp);
-    return nsp && has_receiver(nsp, e) ? deliver(h, e) : 0;
+    return nsp && has_receiver(nsp, e) ? deliver(h, e, h->cluster ? cluster_newest(h->cluster) : 0) : 0;
 }

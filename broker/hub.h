@@ -16,7 +16,10 @@ struct ack_wait;
 struct cluster;
 struct client;
 struct fanout;
+struct directory_entry;
 struct hub;
+struct joining;
+struct recovery;
 struct socket;
 
 /* A member list that can be walked over many turns: while it is pinned, leaving makes a hole, and who joins is
@@ -52,7 +55,11 @@ struct socket {
         struct room *room;
         uint32_t index; /* in room->members */
     } * places;
-    uint64_t mark; /* last emit that has seen this socket */
+    uint64_t mark;      /* last emit that has seen this socket; at first the last one before it */
+    uint64_t offset_ms; /* when it was last sent an offset; of a socket of another node: its epoch */
+    struct directory_entry *entry; /* NULL: it cannot be recovered */
+    char *user;                    /* raw JSON, or NULL */
+    bool is_recovered;
     uint32_t n_places, cap_places;
     struct place first[2]; /* places until they outgrow it: everybody and one room */
     char sid[ID_CHARS];
@@ -63,11 +70,18 @@ struct socket {
 };
 
 /* Decides who may connect and handles the events that the bus itself does not: agents, or a test program. */
+enum hub_verdict { HUB_ACCEPT, HUB_REFUSE, HUB_LATER };
+
+/* Any may be NULL. */
 struct hub_handler {
     void *user;
-    /* auth is a JSON object. False: refused, with *refusal a JSON object for CONNECT_ERROR. May be NULL. */
-    bool (*on_connect)(void *user, struct socket *s, struct span auth, struct span *refusal);
+    /* A client wants to join (not one that comes back with all it had). REFUSE: with *error a JSON object for
+     * CONNECT_ERROR. LATER: joining_accept() or joining_refuse() follow, unless on_gave_up() comes before. */
+    enum hub_verdict (*on_connect)(void *user, struct joining *j, struct span *error);
+    void (*on_gave_up)(void *user, struct joining *j);
+    /* auth: a JSON object. */
     void (*on_connected)(void *user, struct socket *s, struct span auth);
+    void (*on_disconnected)(void *user, struct socket *s, const char *reason);
     /* False: nobody handles it. */
     bool (*on_event)(void *user, struct socket *s, const struct sio_packet *packet,
                      const struct span *attachments);
@@ -86,9 +100,11 @@ struct hub {
     struct hub_handler handler;
     struct nsp *nsps;
     unsigned pending_acks; /* ack.c's */
-    uint64_t seq; /* number of the newest emit */
+    uint64_t seq;          /* number of the newest emit */
     struct fanout *fanout;
-    struct cluster *cluster; /* NULL: this node is alone */
+    struct cluster *cluster;   /* NULL: this node is alone */
+    struct recovery *recovery; /* NULL: off */
+    unsigned n_plain;          /* sockets whose clients take no offsets */
 };
 
 /* engine: may be set after, before the first session. Borrows options' texts. */
@@ -103,10 +119,21 @@ struct nsp *hub_find(struct hub *h, struct span name);
 /* Finds or makes. NULL: too many namespaces, or no memory. */
 struct nsp *hub_obtain(struct hub *h, struct span name);
 
-/* Puts a socket with a fresh sid into a namespace; NULL without memory. */
-struct socket *hub_add(struct hub *h, struct nsp *nsp, struct session *session, struct client *client);
-/* The same for a socket of another node, under the sid that it has. */
-struct socket *hub_add_known(struct hub *h, struct nsp *nsp, const char sid[ID_CHARS]);
+/* Could this namespace be obtained? */
+bool hub_has_place(struct hub *h, struct span nsp);
+
+struct hub_newcomer {
+    struct session *session;
+    struct client *client;
+    const char *sid;
+    struct directory_entry *entry; /* borrowed; may be NULL */
+    struct span user;              /* raw JSON, or empty */
+};
+
+/* Puts a socket into a namespace; NULL without memory, or when there is one with this sid. */
+struct socket *hub_add(struct hub *h, struct nsp *nsp, const struct hub_newcomer *newcomer);
+/* The same for a socket of another node. */
+struct socket *hub_add_far(struct hub *h, struct nsp *nsp, const char sid[ID_CHARS]);
 /* Leaves all rooms and frees it. */
 void hub_remove(struct socket *s);
 struct socket *nsp_find(struct nsp *nsp, struct span sid);

@@ -1,5 +1,6 @@
 #include "id.h"
 #include "base64.h"
+#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,14 @@ void id_new(struct id_source *ids, char out[ID_CHARS])
     memcpy(raw, ids->tag, sizeof(ids->tag));
     draw(ids, raw + sizeof(ids->tag), sizeof(raw) - sizeof(ids->tag));
     base64_encode_url(out, raw, sizeof(raw));
+}
+
+void id_public(const char private_id[ID_CHARS], char out[ID_CHARS])
+{
+    uint8_t sum[SHA256_DIGEST_LENGTH];
+    SHA256((const uint8_t *)private_id, ID_CHARS, sum);
+    memcpy(out, private_id, 4); /* the origin's tag */
+    base64_encode_url(out + 4, sum, 12);
 }
 
 uint64_t id_random_u64(struct id_source *ids)

@@ -19,6 +19,9 @@ void id_source_init(struct id_source *ids, uint32_t tag);
 void id_new(struct id_source *ids, char out[ID_CHARS]);
 uint64_t id_random_u64(struct id_source *ids);
 
+/* The public id that belongs to a private one: whoever knows the private one can tell it, not the other way round. */
+void id_public(const char private_id[ID_CHARS], char out[ID_CHARS]);
+
 /* Keyed hash for tables whose keys a remote chooses (SipHash-1-3). */
 uint64_t id_hash(const void *key, size_t n);
 

@@ -10,6 +10,7 @@
 #include "client.h"
 #include "config.h"
 #include "container.h"
+#include "joining.h"
 #include "json.h"
 #include "node.h"
 #include <stdio.h>
@@ -43,13 +44,13 @@ static void emit_back(struct socket *s, struct span event, const struct sio_pack
     emit_to(s, event, packet->args, attachments, packet->attachments, false, NULL);
 }
 
-static bool on_connect(void *user, struct socket *s, struct span auth, struct span *refusal)
+static enum hub_verdict on_connect(void *user, struct joining *j, struct span *error)
 {
     (void)user;
-    if (!span_eq(nsp_name(s->nsp), SPAN("/custom")) || !json_is_true(json_get(auth, "refuse")))
-        return true;
-    *refusal = SPAN("{\"message\":\"refused\",\"data\":{\"why\":\"asked\"}}");
-    return false;
+    if (!span_eq(joining_nsp(j), SPAN("/custom")) || !json_is_true(json_get(joining_auth(j), "refuse")))
+        return HUB_ACCEPT;
+    *error = SPAN("{\"message\":\"refused\",\"data\":{\"why\":\"asked\"}}");
+    return HUB_REFUSE;
 }
 
 static void on_connected(void *user, struct socket *s, struct span auth)

@@ -1,6 +1,7 @@
 /* The Socket.IO side of a session, row by row of the table in client.c: namespaces joined and left, refusals,
  * time-out, attachments, and what handlers may do. */
 #include "client.h"
+#include "joining.h"
 #include "limit.h"
 #include "sink.h"
 
@@ -33,15 +34,15 @@ static void copy(char *dst, size_t cap, struct span src)
     dst[src.n] = '\0';
 }
 
-static bool on_connect(void *user, struct socket *s, struct span auth, struct span *refusal)
+static enum hub_verdict on_connect(void *user, struct joining *j, struct span *error)
 {
     assert_ptr_equal(user, &handler);
-    assert_non_null(s);
+    assert_int_equal(joining_sid(j).n, ID_CHARS);
     handler.connects++;
-    copy(handler.auth, sizeof(handler.auth), auth);
+    copy(handler.auth, sizeof(handler.auth), joining_auth(j));
     if (handler.refuses && handler.refusal.n)
-        *refusal = handler.refusal;
-    return !handler.refuses;
+        *error = handler.refusal;
+    return handler.refuses ? HUB_REFUSE : HUB_ACCEPT;
 }
 
 static void on_connected(void *user, struct socket *s, struct span auth)
@@ -77,7 +78,8 @@ static int set_up(void **state)
     memset(&handler, 0, sizeof(handler));
     handler.handles = true;
     world_start(&w, NULL, "*");
-    w.hub->handler = (struct hub_handler){&handler, on_connect, on_connected, on_event};
+    w.hub->handler = (struct hub_handler){
+        .user = &handler, .on_connect = on_connect, .on_connected = on_connected, .on_event = on_event};
     sink_open(&w, &k);
     world_turn(&w);
     sink_skip(&k);

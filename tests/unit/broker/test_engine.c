@@ -58,7 +58,7 @@ static void on_close(struct session *s, enum close_reason reason)
     app.reason = reason;
 }
 
-static const struct engine_app recorder = {on_open, on_text, on_binary, on_close};
+static const struct engine_app recorder = {on_open, on_text, on_binary, on_close, NULL};
 
 static int set_up(void **state)
 {
@@ -774,7 +774,7 @@ static void close_neighbour(struct session *s, enum close_reason reason)
 /* The end of one session dooms another while dirty sessions are being written. */
 static void sessions_may_end_each_other_at_the_end_of_a_turn(void **state)
 {
-    static const struct engine_app chain = {on_open, on_text, on_binary, close_neighbour};
+    static const struct engine_app chain = {on_open, on_text, on_binary, close_neighbour, NULL};
     struct sink a, b;
     (void)state;
     w.engine->app = &chain;

@@ -1,0 +1,79 @@
+/* Where sessions are and what is known of them, so that a client that comes back is found: the entries of this node's
+ * own, kept for the recovery window after they are gone, and the way to those of others, through the store or, without
+ * one, by asking the node that has it. Each entry is one client's presence in one namespace. It has one owner; who takes
+ * it raises its epoch, and the higher (epoch, tag) is right. Reactor's thread only.
+ *
+ *   state    begins when                        ends when
+ *   OPEN     directory_open(), _enter()         its socket leaves: ABSENT, or is gone
+ *   ABSENT   the socket has left, or a claim    it is entered again, taken by another node, or its time is over
+ *   MOVED    another node has taken it          its time is over */
+#ifndef STARLING_DIRECTORY_H
+#define STARLING_DIRECTORY_H
+
+#include "cluster.h"
+#include "entry.h"
+#include "hub.h"
+#include "store.h"
+
+struct directory;
+struct directory_claim;
+
+enum directory_state { ENTRY_OPEN, ENTRY_ABSENT, ENTRY_MOVED };
+
+struct directory_entry {
+    struct directory *directory;
+    enum directory_state state;
+    char sid[ID_CHARS], pid[ID_CHARS];
+    uint64_t epoch;
+    struct socket *socket;    /* OPEN, once it is entered */
+    char *since, *nsp, *user; /* OPEN */
+    char *bytes;              /* ABSENT: as entry_read() takes them */
+    size_t bytes_n;
+    uint32_t moved_to;
+    bool is_saving, saves_again, is_freed;
+    struct save_wait *waits, *next_waits; /* for the save that is under way; for the one after it */
+    uint64_t expires_ms;                  /* not OPEN */
+    struct directory_entry *older, *younger;
+    UT_hash_handle hh;
+};
+
+struct directory_options {
+    uint64_t window_ms;
+    struct mesh_origin self;
+    /* Another node, or another connection, has taken what this socket has: it is to go, at once. */
+    void (*on_taken)(struct socket *s);
+};
+
+struct directory *directory_new(struct reactor *r, struct hub *h, const struct directory_options *o);
+void directory_free(struct directory **d);
+/* Either may be NULL: then nobody else is asked. Borrows both. */
+void directory_use(struct directory *d, const struct store *store, struct cluster *cluster);
+
+/* A new entry, with a fresh pid and the sid that belongs to it. NULL without memory. */
+struct directory_entry *directory_open(struct directory *d, struct span nsp, struct span user,
+                                       struct span since);
+/* OPEN only. ERR_MEMORY. */
+int directory_set_user(struct directory_entry *e, struct span user);
+/* Writes it; done is called later, once: 0; ERR_MOVED: it is another's; ERR_STORE: it cannot be written now, and a
+ * recovery elsewhere may not find it; ERR_CLOSED: the entry has ended. */
+void directory_save(struct directory_entry *e, void (*done)(void *user, int err), void *user);
+/* OPEN or ABSENT: it has this socket now; user is a copy of the entry's, or NULL. ERR_MEMORY. */
+int directory_enter(struct directory_entry *e, struct socket *s, const struct entry *known);
+/* The socket goes, or what came of a claim is not wanted. recoverable: its client may come back. */
+void directory_leave(struct directory_entry *e, bool recoverable);
+
+/* Takes the entry with this pid from whoever has it; owner: the tag of the node where it was last. done is called
+ * later, once: 0 with an entry that is ABSENT here; ERR_NOT_FOUND. */
+struct directory_claim *directory_claim(struct directory *d, struct span pid, uint32_t owner,
+                                        void (*done)(void *user, int err, struct directory_entry *e),
+                                        void *user);
+/* done will not be called. */
+void directory_cancel(struct directory_claim *c);
+
+/* A peer says that it has this socket. True: it is right, and what was here has been let go; false: it is not. */
+bool directory_on_enter(struct directory *d, struct span sid, uint64_t epoch, struct mesh_origin from);
+
+/* How many entries there are whose client is away. */
+unsigned directory_absent(const struct directory *d);
+
+#endif

@@ -1,0 +1,413 @@
+#include "joining.h"
+#include "client.h"
+#include "container.h"
+#include "err.h"
+#include "fanout.h"
+#include "json.h"
+#include "log.h"
+#include "recovery.h"
+#include <stdlib.h>
+
+enum {
+    CATCH_UP_MS =
+        2000, /* for this node to come as far as the client is; holes are filled or declared before */
+    LOOK_MS = 5,
+};
+
+struct joining {
+    struct hub *hub;
+    struct session *session;
+    struct joining_user user;
+    struct joining *next, **list;
+    enum joining_state state;
+    struct directory_entry *entry;
+    struct directory_claim *claim;
+    struct offset *since; /* where the client is, when it comes back; else NULL */
+    uint64_t until_ms;
+    struct timer look;
+    void *data;
+    char *json_user;
+    struct room_names {
+        unsigned n;
+        struct span name[];
+    } * rooms; /* that the handler has given it; names lie behind */
+    char sid[ID_CHARS];
+    bool is_recovered;
+    size_t nsp_n, auth_n;
+    char nsp[]; /* then auth */
+};
+
+static void ask_handler(struct joining *j);
+
+static bool recovers(const struct joining *j)
+{
+    return j->hub->recovery && !j->session->recovery_off;
+}
+
+/* What ends its client now does not find it. */
+static void unlink_joining(struct joining *j)
+{
+    struct joining **at = j->list;
+    while (*at != j)
+        at = &(*at)->next;
+    *at = j->next;
+}
+
+static void free_joining(struct joining *j)
+{
+    reactor_timer_cancel(j->session->engine->reactor, &j->look);
+    free(j->since);
+    free(j->json_user);
+    free(j->rooms);
+    free(j);
+}
+
+static void drop_entry(struct joining *j)
+{
+    struct directory_entry *e = j->entry;
+    j->entry = NULL;
+    if (e)
+        directory_leave(e, false);
+}
+
+static void fail(struct joining *j)
+{
+    drop_entry(j);
+    unlink_joining(j);
+    j->user.on_failed(j->user.client, j);
+    free_joining(j);
+}
+
+static void refuse(struct joining *j, struct span error)
+{
+    drop_entry(j);
+    unlink_joining(j);
+    j->user.on_refused(j->user.client, j, error);
+    free_joining(j);
+}
+
+/* ---- a socket ---- */
+
+static void hand_over(struct joining *j, struct socket *s)
+{
+    unlink_joining(j);
+    j->user.on_socket(j->user.client, j, s);
+    free_joining(j);
+}
+
+static struct socket *make_socket(struct joining *j)
+{
+    struct nsp *nsp = hub_obtain(j->hub, joining_nsp(j));
+    if (!nsp)
+        return NULL;
+    return hub_add(
+        j->hub, nsp,
+        &(struct hub_newcomer){.session = j->session,
+                               .client = j->user.client,
+                               .sid = j->sid,
+                               .entry = j->entry,
+                               .user = j->json_user ? span_of(j->json_user) : (struct span){"", 0}});
+}
+
+static int join_rooms(struct socket *s, const struct span *rooms, unsigned n)
+{
+    int err = 0;
+    for (unsigned i = 0; i < n && !err; i++)
+        err = room_join(s, rooms[i]);
+    return err;
+}
+
+static void admit(struct joining *j)
+{
+    struct socket *s = make_socket(j);
+    if (s && j->entry)
+        directory_enter(j->entry, s, NULL);
+    if (s && j->rooms && join_rooms(s, j->rooms->name, j->rooms->n))
+        log_event(LOG_WARN, "rooms_not_joined", LOG_SPAN("sid", joining_sid(j)));
+    if (s)
+        hand_over(j, s);
+    else
+        fail(j);
+}
+
+static void on_saved(void *user, int err)
+{
+    struct joining *j = user;
+    if (err == ERR_CLOSED)
+        return; /* the joining ends its entry itself */
+    if (j->rooms && j->entry && err == 0)
+        directory_save(j->entry, NULL, NULL); /* with the rooms, once it is in them */
+    admit(j);
+}
+
+static void save(struct joining *j)
+{
+    j->state = JOINING_SAVING;
+    if (j->entry)
+        directory_save(j->entry, on_saved, j);
+    else
+        admit(j);
+}
+
+/* ---- a fresh one ---- */
+
+static int open_entry(struct joining *j)
+{
+    struct recovery *r = j->hub->recovery;
+    struct span user = j->json_user ? span_of(j->json_user) : (struct span){"", 0};
+    uint64_t newest = cluster_newest(j->hub->cluster);
+    j->entry = directory_open(recovery_directory(r), joining_nsp(j), user, recovery_offset(r, newest));
+    if (!j->entry)
+        return ERR_MEMORY;
+    memcpy(j->sid, j->entry->sid, ID_CHARS);
+    return 0;
+}
+
+static void begin_anew(struct joining *j)
+{
+    if (j->since)
+        metrics_add(j->hub->metrics, METRIC_RECOVERIES_FAILED, 1);
+    drop_entry(j);
+    if (recovers(j) && open_entry(j))
+        fail(j);
+    else
+        ask_handler(j);
+}
+
+static void ask_handler(struct joining *j)
+{
+    const struct hub_handler *handler = &j->hub->handler;
+    struct span error = SPAN("{\"message\":\"refused\"}");
+    enum hub_verdict verdict = HUB_ACCEPT;
+    j->state = JOINING_ASKED;
+    if (handler->on_connect)
+        verdict = handler->on_connect(handler->user, j, &error);
+    if (verdict == HUB_ACCEPT)
+        save(j);
+    else if (verdict == HUB_REFUSE)
+        refuse(j, error);
+}
+
+void joining_refuse(struct joining *j, struct span error)
+{
+    refuse(j, error);
+}
+
+static struct room_names *copy_names(const struct span *rooms, unsigned n)
+{
+    size_t bytes = 0;
+    for (unsigned i = 0; i < n; i++)
+        bytes += rooms[i].n;
+    struct room_names *names = malloc(sizeof(*names) + n * sizeof(names->name[0]) + bytes);
+    if (!names)
+        return NULL;
+    char *p = (char *)(names->name + n);
+    names->n = n;
+    for (unsigned i = 0; i < n; i++) {
+        names->name[i] = (struct span){p, rooms[i].n};
+        p = mempcpy(p, rooms[i].p, rooms[i].n);
+    }
+    return names;
+}
+
+void joining_accept(struct joining *j, struct span user, const struct span *rooms, unsigned n_rooms)
+{
+    if (user.n)
+        j->json_user = strndup(user.p, user.n);
+    if (n_rooms)
+        j->rooms = copy_names(rooms, n_rooms);
+    if ((user.n && !j->json_user) || (n_rooms && !j->rooms) ||
+        (j->entry && directory_set_user(j->entry, user)))
+        fail(j);
+    else
+        save(j);
+}
+
+/* ---- one that comes back ---- */
+
+static void recover(struct joining *j, const struct entry *known)
+{
+    j->json_user = strndup(known->user.n ? known->user.p : "", known->user.n);
+    struct socket *s = j->json_user ? make_socket(j) : NULL;
+    if (!s || join_rooms(s, known->rooms, known->n_rooms) || directory_enter(j->entry, s, known)) {
+        if (s)
+            hub_remove(s);
+        fail(j);
+        return;
+    }
+    j->is_recovered = true;
+    s->is_recovered = true;
+    metrics_add(j->hub->metrics, METRIC_RECOVERIES, 1);
+    hand_over(j, s);
+}
+
+/* Later than the entry's first offset, as the stock client keeps an old one when it gets a new session. */
+static bool begin_catching(struct joining *j)
+{
+    static struct entry known; /* large; the reactor's thread only */
+    static struct offset first;
+    struct span bytes = {j->entry->bytes, j->entry->bytes_n};
+    return entry_read(bytes, &known) == 0 && span_eq(known.nsp, joining_nsp(j)) &&
+           offset_decode(known.since, &first) == 0 && recovery_later_of(j->since, &first) == 0;
+}
+
+static void on_look(struct timer *t)
+{
+    static struct entry known;
+    struct joining *j = container_of(t, struct joining, look);
+    struct reactor *r = j->session->engine->reactor;
+    enum recovery_verdict verdict = recovery_check(j->hub->recovery, j->since);
+    if (verdict == RECOVERY_LATER && reactor_now_ms(r) < j->until_ms) {
+        reactor_timer_set(r, t, LOOK_MS);
+    } else if (verdict == RECOVERY_YES && j->entry->state == ENTRY_ABSENT &&
+               entry_read((struct span){j->entry->bytes, j->entry->bytes_n}, &known) == 0 &&
+               recovery_fits(j->hub->recovery, j->session, j->since, &known)) {
+        recover(j, &known);
+    } else {
+        begin_anew(j);
+    }
+}
+
+static void on_claimed(void *user, int err, struct directory_entry *e)
+{
+    struct joining *j = user;
+    struct reactor *r = j->session->engine->reactor;
+    j->claim = NULL;
+    if (err == ERR_CLOSED)
+        return;
+    j->entry = e;
+    if (err || !begin_catching(j)) {
+        begin_anew(j);
+        return;
+    }
+    memcpy(j->sid, e->sid, ID_CHARS);
+    j->state = JOINING_CATCHING;
+    j->until_ms = reactor_now_ms(r) + CATCH_UP_MS;
+    on_look(&j->look);
+}
+
+/* True: the client says which session it had, and it is being looked for. */
+static bool begin_claim(struct joining *j)
+{
+    char pid[ID_CHARS + 1], text[LIMIT_OFFSET_BYTES];
+    struct span auth = joining_auth(j);
+    ssize_t pid_n = json_string(json_get(auth, "pid"), pid, sizeof(pid));
+    ssize_t offset_n = json_string(json_get(auth, "offset"), text, sizeof(text));
+    if (!recovers(j) || pid_n != ID_CHARS || offset_n <= 0)
+        return false;
+    j->since = malloc(sizeof(*j->since));
+    if (!j->since || offset_decode((struct span){text, (size_t)offset_n}, j->since)) {
+        metrics_add(j->hub->metrics, METRIC_RECOVERIES_FAILED, 1);
+        free(j->since);
+        j->since = NULL;
+        return false;
+    }
+    j->state = JOINING_CLAIMING;
+    j->claim = directory_claim(recovery_directory(j->hub->recovery), (struct span){pid, ID_CHARS},
+                               j->since->issuer, on_claimed, j);
+    return j->claim != NULL;
+}
+
+void joining_catch_up(struct joining *j, struct socket *s)
+{
+    struct recovery *r = j->hub->recovery;
+    if (j->is_recovered && recovery_replay(r, s, j->since))
+        session_close_soon(s->session, CLOSE_FORCED); /* without memory: it may try again */
+    if (s->entry)
+        recovery_tell_offset(r, s);
+}
+
+/* ---- life ---- */
+
+int joining_start(struct hub *h, struct session *session, const struct joining_user *user, struct span nsp,
+                  struct span auth, struct joining **list)
+{
+    struct joining *j = calloc(1, sizeof(*j) + nsp.n + auth.n);
+    if (!j)
+        return ERR_MEMORY;
+    j->hub = h;
+    j->session = session;
+    j->user = *user;
+    j->nsp_n = nsp.n;
+    j->auth_n = auth.n;
+    memcpy(j->nsp, nsp.p, nsp.n);
+    memcpy(j->nsp + nsp.n, auth.p, auth.n);
+    timer_init(&j->look, on_look);
+    j->list = list;
+    j->next = *list;
+    *list = j;
+    if (!begin_claim(j)) {
+        if (!recovers(j))
+            id_new(&h->engine->ids, j->sid);
+        begin_anew(j);
+    }
+    return 0;
+}
+
+static void cancel(struct joining *j)
+{
+    const struct hub_handler *handler = &j->hub->handler;
+    struct directory_entry *e = j->entry;
+    if (j->claim)
+        directory_cancel(j->claim);
+    if (j->state == JOINING_ASKED && handler->on_gave_up)
+        handler->on_gave_up(handler->user, j);
+    j->entry = NULL;
+    if (e && e->state == ENTRY_OPEN) /* what was claimed stays for the next time */
+        directory_leave(e, false);
+    unlink_joining(j);
+    free_joining(j);
+}
+
+unsigned joining_count(const struct joining *list)
+{
+    unsigned n = 0;
+    for (; list; list = list->next)
+        n++;
+    return n;
+}
+
+void joining_cancel_all(struct joining **list)
+{
+    while (*list)
+        cancel(*list);
+}
+
+struct joining *joining_find(struct joining *list, struct span nsp)
+{
+    while (list && !span_eq(joining_nsp(list), nsp))
+        list = list->next;
+    return list;
+}
+
+/* ---- for handlers ---- */
+
+struct span joining_nsp(const struct joining *j)
+{
+    return (struct span){j->nsp, j->nsp_n};
+}
+
+struct span joining_sid(const struct joining *j)
+{
+    return (struct span){j->sid, ID_CHARS};
+}
+
+struct span joining_auth(const struct joining *j)
+{
+    return (struct span){j->nsp + j->nsp_n, j->auth_n};
+}
+
+const struct session *joining_session(const struct joining *j)
+{
+    return j->session;
+}
+
+void joining_set_data(struct joining *j, void *data)
+{
+    j->data = data;
+}
+
+void *joining_data(const struct joining *j)
+{
+    return j->data;
+}

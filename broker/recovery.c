@@ -1,0 +1,287 @@
+#include "recovery.h"
+#include "client.h"
+#include "err.h"
+#include "fanout.h"
+#include "frames.h"
+#include "ring.h"
+#include <stdlib.h>
+
+enum { FRESH_PARTS = 4 }; /* an offset is sent again when a quarter of the window has passed */
+
+struct recovery {
+    struct reactor *reactor;
+    struct hub *hub;
+    struct recovery_options options;
+    struct peers *peers;
+    struct directory *directory;
+    struct offset now;
+    struct peers_position position[LIMIT_OFFSET_ORIGINS];
+    struct mesh_record record; /* large: one is enough */
+    char text[LIMIT_OFFSET_BYTES];
+};
+
+struct recovery *recovery_new(struct reactor *r, struct hub *h, const struct recovery_options *o,
+                              struct peers *peers, struct directory *directory)
+{
+    struct recovery *v = calloc(1, sizeof(*v));
+    if (!v)
+        return NULL;
+    v->reactor = r;
+    v->hub = h;
+    v->options = *o;
+    v->peers = peers;
+    v->directory = directory;
+    h->recovery = v;
+    return v;
+}
+
+void recovery_free(struct recovery **vp)
+{
+    if (!*vp)
+        return;
+    (*vp)->hub->recovery = NULL;
+    free(*vp);
+    *vp = NULL;
+}
+
+struct directory *recovery_directory(const struct recovery *r)
+{
+    return r->directory;
+}
+
+/* ---- offsets ---- */
+
+/* The place of an origin in the ascending order of an offset. */
+static unsigned place_of(const struct offset *o, uint32_t tag)
+{
+    unsigned i = o->n;
+    while (i > 0 && o->entry[i - 1].origin >= tag)
+        i--;
+    return i;
+}
+
+static uint64_t seq_of(const struct offset *o, uint32_t tag)
+{
+    unsigned i = place_of(o, tag);
+    return i < o->n && o->entry[i].origin == tag ? o->entry[i].seq : 0;
+}
+
+static int raise_to(struct offset *o, uint32_t tag, uint64_t seq)
+{
+    unsigned i = place_of(o, tag);
+    if (i < o->n && o->entry[i].origin == tag) {
+        if (o->entry[i].seq < seq)
+            o->entry[i].seq = seq;
+        return 0;
+    }
+    if (o->n == LIMIT_OFFSET_ORIGINS)
+        return ERR_LIMIT;
+    memmove(&o->entry[i + 1], &o->entry[i], (o->n - i) * sizeof(o->entry[0]));
+    o->entry[i] = (struct offset_entry){tag, seq};
+    o->n++;
+    return 0;
+}
+
+int recovery_later_of(struct offset *o, const struct offset *other)
+{
+    int err = 0;
+    for (unsigned i = 0; i < other->n && !err; i++)
+        err = raise_to(o, other->entry[i].origin, other->entry[i].seq);
+    return err;
+}
+
+static struct span write_offset(struct recovery *r, const struct offset *o)
+{
+    ssize_t n = offset_encode(o, r->text, sizeof(r->text));
+    return (struct span){r->text, n > 0 ? (size_t)n : 0};
+}
+
+struct span recovery_offset(struct recovery *r, uint64_t newest)
+{
+    unsigned n = peers_positions(r->peers, r->position, LIMIT_OFFSET_ORIGINS);
+    r->now.issuer = r->options.self.tag;
+    r->now.n = 0;
+    r->position[0].received = newest;
+    for (unsigned i = 0; i < n; i++)
+        if (r->position[i].received > 0)
+            raise_to(&r->now, r->position[i].origin.tag, r->position[i].received);
+    return write_offset(r, &r->now);
+}
+
+/* ---- what is held ---- */
+
+static enum recovery_verdict check_origin(const struct recovery *r, const struct peers_position *p,
+                                          uint64_t since)
+{
+    uint64_t first, last;
+    if (since == p->received)
+        return RECOVERY_YES;
+    if (since > p->received) /* of a dead one, it has more than anybody who lives: nothing is missed */
+        return p->lives ? RECOVERY_LATER : RECOVERY_YES;
+    bool is_held = ring_range(peers_ring(r->peers), p->origin, &first, &last) && first <= since + 1 &&
+                   last == p->received;
+    return is_held ? RECOVERY_YES : RECOVERY_NO;
+}
+
+enum recovery_verdict recovery_check(const struct recovery *r, const struct offset *since)
+{
+    struct peers_position position[LIMIT_OFFSET_ORIGINS];
+    unsigned n = peers_positions(r->peers, position, LIMIT_OFFSET_ORIGINS), known = 0;
+    enum recovery_verdict all = RECOVERY_YES;
+    for (unsigned i = 0; i < n; i++) {
+        unsigned at = place_of(since, position[i].origin.tag);
+        known += at < since->n && since->entry[at].origin == position[i].origin.tag;
+        enum recovery_verdict one = check_origin(r, &position[i], seq_of(since, position[i].origin.tag));
+        if (one == RECOVERY_NO)
+            return RECOVERY_NO;
+        if (one == RECOVERY_LATER)
+            all = RECOVERY_LATER;
+    }
+    return known < since->n ? RECOVERY_NO : all; /* of an unknown origin nobody can say */
+}
+
+/* ---- replay ---- */
+
+struct replay {
+    struct recovery *recovery;
+    struct socket *socket; /* NULL: only count */
+    struct span nsp, sid;
+    const struct span *rooms;
+    unsigned n_rooms;
+    struct offset offset; /* how far the client is when it has what was queued so far */
+    uint64_t messages, bytes;
+    int err;
+};
+
+static bool is_in(const struct replay *p, struct span name)
+{
+    for (unsigned i = 0; i < p->n_rooms; i++)
+        if (span_eq(name, p->rooms[i]))
+            return true;
+    return span_eq(name, p->sid);
+}
+
+static bool is_for(const struct replay *p, const struct mesh_emit *e)
+{
+    if (e->skip.n && span_eq(e->skip, p->sid))
+        return false;
+    for (unsigned i = 0; i < e->n_except; i++)
+        if (is_in(p, e->except[i]))
+            return false;
+    return true;
+}
+
+static void queue_missed(struct replay *p, const struct mesh_emit *e)
+{
+    struct session *session = p->socket->session;
+    struct slice frames;
+    p->err = frames_encode(&session->engine->bytes,
+                           &(struct frames_packet){
+                               .type = SIO_EVENT,
+                               .nsp = p->nsp,
+                               .event = e->event,
+                               .args = e->args,
+                               .attachments = e->attachments,
+                               .n_attachments = e->n_attachments,
+                               .offset = write_offset(p->recovery, &p->offset),
+                           },
+                           &frames);
+    if (p->err)
+        return;
+    session_push(session, &frames, 1 + e->n_attachments, false);
+    slice_unref(&frames);
+}
+
+static bool on_found(void *user, const struct ring_found *found)
+{
+    struct replay *p = user;
+    struct mesh_record *record = &p->recovery->record;
+    struct mesh_reader reader = {found->raw.p, found->raw.p + found->raw.n};
+    if (mesh_read(&reader, record) != 1 || record->kind != MESH_EMIT || !is_for(p, &record->emit))
+        return true;
+    p->messages += 1 + record->emit.n_attachments;
+    p->bytes += found->raw.n;
+    if (!p->socket)
+        return true;
+    p->err = raise_to(&p->offset, found->origin.tag, found->seq);
+    if (!p->err)
+        queue_missed(p, &record->emit);
+    return !p->err;
+}
+
+/* The rooms and, behind them, the sid, which is one too. */
+static int search(struct replay *p, const struct offset *since)
+{
+    struct span *rooms = malloc((p->n_rooms + 1) * sizeof(*rooms));
+    if (!rooms)
+        return ERR_MEMORY;
+    if (p->n_rooms)
+        memcpy(rooms, p->rooms, p->n_rooms * sizeof(*rooms));
+    rooms[p->n_rooms] = p->sid;
+    int err = ring_search(
+        peers_ring(p->recovery->peers),
+        &(struct ring_search){.nsp = p->nsp, .rooms = rooms, .n_rooms = p->n_rooms + 1, .since = since},
+        on_found, p);
+    free(rooms);
+    return err ? err : p->err;
+}
+
+bool recovery_fits(struct recovery *r, const struct session *session, const struct offset *since,
+                   const struct entry *known)
+{
+    const struct engine_options *o = &session->engine->options;
+    struct replay p = {.recovery = r,
+                       .nsp = known->nsp,
+                       .sid = known->sid,
+                       .rooms = known->rooms,
+                       .n_rooms = known->n_rooms};
+    return search(&p, since) == 0 && p.messages <= o->queue_messages && p.bytes <= o->queue_bytes;
+}
+
+int recovery_replay(struct recovery *r, struct socket *s, const struct offset *since)
+{
+    struct replay p = {
+        .recovery = r, .socket = s, .nsp = nsp_name(s->nsp), .sid = {s->sid, ID_CHARS}, .offset = *since};
+    struct span *rooms = malloc((s->n_places + 1) * sizeof(*rooms));
+    if (!rooms)
+        return ERR_MEMORY;
+    for (uint32_t i = 0; i < s->n_places; i++) {
+        const struct room *room = s->places[i].room;
+        if (room != s->nsp->all)
+            rooms[p.n_rooms++] = (struct span){room->name, room->name_n};
+    }
+    p.rooms = rooms;
+    p.offset.issuer = r->options.self.tag;
+    int err = search(&p, since);
+    free(rooms);
+    metrics_add(r->hub->metrics, METRIC_RECOVERED_EVENTS, p.messages);
+    return err;
+}
+
+/* ---- silent clients ---- */
+
+void recovery_tell_offset(struct recovery *r, struct socket *s)
+{
+    struct slice frames;
+    int err = frames_encode(&s->session->engine->bytes,
+                            &(struct frames_packet){
+                                .type = SIO_EVENT,
+                                .nsp = nsp_name(s->nsp),
+                                .event = SPAN("\"bus:offset\""),
+                                .offset = recovery_offset(r, peers_newest(r->peers)),
+                            },
+                            &frames);
+    if (err)
+        return;
+    session_push(s->session, &frames, 1, false);
+    slice_unref(&frames);
+    s->offset_ms = reactor_now_ms(r->reactor);
+}
+
+void recovery_on_ping(struct recovery *r, struct socket *s)
+{
+    bool is_old = reactor_now_ms(r->reactor) - s->offset_ms > r->options.window_ms / FRESH_PARTS;
+    /* What waits in line is counted in the offset, but has not been sent. */
+    if (s->entry && is_old && fanout_is_idle(r->hub->fanout))
+        recovery_tell_offset(r, s);
+}

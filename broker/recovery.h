@@ -1,0 +1,46 @@
+/* Recovery of what a client has missed: the offset that its events end with, and everything since an offset, from the
+ * ring. Which session it was and where, says the directory. Reactor's thread only. */
+#ifndef STARLING_RECOVERY_H
+#define STARLING_RECOVERY_H
+
+#include "directory.h"
+#include "hub.h"
+#include "offset.h"
+#include "peers.h"
+
+struct recovery;
+
+struct recovery_options {
+    uint64_t window_ms;
+    struct mesh_origin self;
+};
+
+/* The hub gets it as hub->recovery. Borrows peers and directory. */
+struct recovery *recovery_new(struct reactor *r, struct hub *h, const struct recovery_options *o,
+                              struct peers *peers, struct directory *directory);
+void recovery_free(struct recovery **r);
+struct directory *recovery_directory(const struct recovery *r);
+
+/* The offset of whoever has everything up to now, and this node's own numbers up to newest: its text, which lives
+ * until the next call. */
+struct span recovery_offset(struct recovery *r, uint64_t newest);
+
+/* Can everything since an offset be given? LATER: this node itself is behind it, and not for long. */
+enum recovery_verdict { RECOVERY_YES, RECOVERY_NO, RECOVERY_LATER };
+enum recovery_verdict recovery_check(const struct recovery *r, const struct offset *since);
+
+/* The later one of two offsets, for each origin. ERR_LIMIT. */
+int recovery_later_of(struct offset *o, const struct offset *other);
+
+/* May everything that the owner of this entry has missed wait for one client? After recovery_check() said YES. */
+bool recovery_fits(struct recovery *r, const struct session *session, const struct offset *since,
+                   const struct entry *known);
+/* Queues what this socket has missed. ERR_MEMORY. */
+int recovery_replay(struct recovery *r, struct socket *s, const struct offset *since);
+
+/* Sends the event bus:offset, so that a client that hears nothing else knows how far it is. */
+void recovery_tell_offset(struct recovery *r, struct socket *s);
+/* A ping goes out: the same, when the last offset was sent too long ago. */
+void recovery_on_ping(struct recovery *r, struct socket *s);
+
+#endif
