@@ -16,15 +16,15 @@ static const char USAGE[] =
     "  handshake  WebSocket handshake and CONNECT, --inflight at a time\n"
     "  idle       the server's memory for --members silent clients\n"
     "  poll       --members long-polling clients, released by one emit after the other\n"
-    "  mesh       --rate emits a second at the first port that nobody receives: CPU of each process\n"
+    "  mesh       --members clients of the first port emit what nobody receives: CPU of each process\n"
     "  spread     how many of --members clients each node gets, by their sids\n"
     "\n"
     "options\n"
     "  --port P        of the server; repeat it for the nodes of a cluster: clients are spread over them\n"
     "  --pid PID       a process of the server (repeat for more): its CPU time and memory are reported\n"
-    "  --members N     1000, idle and spread 5000, poll 500\n"
+    "  --members N     1000, idle and spread 5000, poll 500, mesh 1\n"
     "  --inflight N    1, handshake 64\n"
-    "  --rate N        mesh: emits a second, 50000\n"
+    "  --rate N        mesh: emits a second of all members, 50000\n"
     "  --seconds S     measured time, 3; for idle the time to settle, 1\n"
     "  --warmup S      time before it, 1\n"
     "  --timeout S     give up when nothing comes for so long, 10\n"
@@ -43,7 +43,7 @@ static const struct kind {
 } KINDS[] = {
     {"fanout", measure_fanout, 1000, 1, 3},     {"rtt", measure_rtt, 2, 1, 3},
     {"handshake", measure_handshake, 0, 64, 3}, {"idle", measure_idle, 5000, 0, 1},
-    {"poll", measure_poll, 500, 1, 3},          {"mesh", measure_mesh, 0, 0, 3},
+    {"poll", measure_poll, 500, 1, 3},          {"mesh", measure_mesh, 1, 0, 3},
     {"spread", measure_spread, 5000, 0, 0},
 };
 

@@ -1,16 +1,18 @@
-/* What an emit costs on a node that has no member for it. A client of the first node emits `rate` times a second to a room
- * that nobody is in, in three phases: traffic, silence, traffic. A member of another room at the last node receives
- * one emit at the end of each phase: what came before it has then been dealt with there, since a sender's order is kept. */
+/* What an emit costs on a node that has no member for it. `members` clients of the first node emit `rate` times a second in
+ * all to a room that nobody is in, in three phases: traffic, silence, traffic. A member of another room at the last node receives
+ * one emit of the first sender at the end of each phase: what came before it has then been dealt with there, since a
+ * sender's order is kept. */
 #include "measure.h"
 #include "util.h"
 
 #include <stdio.h>
 
-enum { PHASES = 3, SENDER = 0, WITNESS = 1, BURST_MAX = 256, LEAST_PERCENT = 95 };
+enum { PHASES = 3, BURST_MAX = 256, LEAST_PERCENT = 95 };
 
 struct mesh {
     struct measure *measure;
-    struct session sessions[2];
+    struct session *senders, witness;
+    unsigned next_sender;
     struct wire_emitter nobody, mark;
     uint64_t next_seq, marks;
     uint64_t writes;
@@ -25,7 +27,7 @@ struct phase {
 static void on_event(struct session *s, uint64_t seq, const char *text, size_t n)
 {
     const struct mesh *x = s->context;
-    if (s->index != WITNESS || seq != s->received || seq >= x->marks)
+    if (s != &x->witness || seq != s->received || seq >= x->marks)
         die("the witness waits for %llu, \"%.*s\" came", (unsigned long long)s->received,
             (int)(n < 200 ? n : 200), text);
     s->received++;
@@ -35,23 +37,26 @@ static void open_sessions(struct mesh *x)
 {
     static const struct session_events EVENTS = {.on_event = on_event};
     struct measure *m = x->measure;
-    for (unsigned i = 0; i < 2; i++)
-        x->sessions[i] = (struct session){.loop = &m->loop,
-                                          .events = &EVENTS,
-                                          .context = x,
-                                          .room = i == WITNESS ? "mark" : NULL,
-                                          .dialect = m->dialect,
-                                          .node = i == WITNESS ? m->loop.port_count - 1 : 0,
-                                          .index = i};
-    session_open_all(x->sessions, 2);
+    const struct session session = {
+        .loop = &m->loop, .events = &EVENTS, .context = x, .dialect = m->dialect, .index = m->members};
+    x->senders = must_alloc(m->members, sizeof(*x->senders));
+    for (unsigned i = 0; i < m->members; i++) {
+        x->senders[i] = session;
+        x->senders[i].index = i;
+    }
+    x->witness = session;
+    x->witness.room = "mark";
+    x->witness.node = m->loop.port_count - 1;
+    session_open_all(x->senders, m->members);
+    session_open_all(&x->witness, 1);
     measure_settle(m);
 }
 
 static void send_mark(struct mesh *x)
 {
     uint8_t frame[WIRE_FRAME_MAX];
-    session_send(&x->sessions[SENDER], frame, wire_emitter_write(&x->mark, frame, x->marks++));
-    while (x->sessions[WITNESS].received < x->marks)
+    session_send(&x->senders[0], frame, wire_emitter_write(&x->mark, frame, x->marks++));
+    while (x->witness.received < x->marks)
         if (!loop_turn(&x->measure->loop, 0))
             die("what was emitted did not come through in time");
 }
@@ -61,18 +66,24 @@ static void emit_some(struct mesh *x, uint64_t count)
     size_t n = 0;
     for (uint64_t i = 0; i < count; i++)
         n += wire_emitter_write(&x->nobody, x->burst + n, x->next_seq++);
-    session_send(&x->sessions[SENDER], x->burst, n);
+    session_send(&x->senders[x->next_sender], x->burst, n);
+    x->next_sender = (x->next_sender + 1) % x->measure->members;
     x->writes++;
 }
 
-/* Once a millisecond what is due by then, in one write. */
+/* Once a millisecond what is due by then, in one write of each sender. */
 static uint64_t emit_for(struct mesh *x, uint64_t duration_ns)
 {
     uint64_t started = now_ns(), sent = 0, gone;
     while ((gone = now_ns() - started) < duration_ns) {
-        uint64_t due = gone * x->measure->rate / NS_PER_S;
-        for (; sent < due; sent += due - sent < BURST_MAX ? due - sent : BURST_MAX)
-            emit_some(x, due - sent < BURST_MAX ? due - sent : BURST_MAX);
+        uint64_t due = gone * x->measure->rate / NS_PER_S - sent;
+        uint64_t each = (due + x->measure->members - 1) / x->measure->members;
+        each = each < BURST_MAX ? each : BURST_MAX;
+        for (; due > 0; due -= each) {
+            each = each < due ? each : due;
+            emit_some(x, each);
+            sent += each;
+        }
         loop_turn(&x->measure->loop, now_ns() + 1000000);
     }
     return sent;
