@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { KEY_BYTES = 16 }; /* the longest key of an emit, and more */
+
 /* An answer that says why not; error is a literal without anything to escape. */
 static void answer_error(struct socket *s, const struct sio_packet *packet, const char *error)
 {
@@ -51,26 +53,30 @@ const char *name_list_read(struct name_list *list, struct span value)
     return NULL;
 }
 
-/* The inside of an array's brackets; blanks around it do no harm. */
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/* What is between the brackets of an array that json_member() gave. It is in an emit of any size and was checked as a
+ * whole, so its items are not walked once more. */
 static struct span inside(struct span array)
 {
-    struct json_cursor c = json_open(array);
-    struct span item, all = {array.p, 0};
-    if (json_item(&c, &item)) {
-        all.p = item.p;
-        do
-            all.n = (size_t)(item.p + item.n - all.p);
-        while (json_item(&c, &item));
-    }
+    if (array.n < 2)
+        return (struct span){array.p, 0};
+    struct span all = {array.p + 1, array.n - 2};
+    for (; all.n > 0 && is_blank(*all.p); all.n--)
+        all.p++;
+    while (all.n > 0 && is_blank(all.p[all.n - 1]))
+        all.n--;
     return all;
 }
 
-/* A key may be written with escapes. */
-static bool is_key(struct span key, const char *name)
+/* A key may be written with escapes. One that does not fit is none of ours. */
+static struct span key_text(struct span key, char text[KEY_BYTES])
 {
-    char text[16];
-    ssize_t n = json_string(key, text, sizeof(text));
-    return n >= 0 && span_eq((struct span){text, (size_t)n}, span_of(name));
+    ssize_t n = json_string(key, text, KEY_BYTES);
+    return (struct span){text, n > 0 ? (size_t)n : 0};
 }
 
 /* What the bus itself says to clients nobody else may say. */
@@ -84,23 +90,25 @@ const char *emit_request_read(struct emit_request *r, struct span object)
 {
     struct span args = {NULL, 0}, to = {NULL, 0}, except = {NULL, 0}, key, value;
     struct json_cursor c = json_open(object);
+    char text[KEY_BYTES];
     memset(&r->emit, 0, sizeof(r->emit));
     r->echo = false;
     bool flags_ok = true;
     if (json_type(object) != JSON_OBJECT)
         return "an emit is an object";
     while (json_member(&c, &key, &value)) {
-        if (is_key(key, "event"))
+        struct span name = key_text(key, text);
+        if (span_eq(name, SPAN("event")))
             r->emit.event = value;
-        else if (is_key(key, "args"))
+        else if (span_eq(name, SPAN("args")))
             args = value;
-        else if (is_key(key, "to"))
+        else if (span_eq(name, SPAN("to")))
             to = value;
-        else if (is_key(key, "except"))
+        else if (span_eq(name, SPAN("except")))
             except = value;
-        else if (is_key(key, "volatile"))
+        else if (span_eq(name, SPAN("volatile")))
             r->emit.is_volatile = json_is_true(value), flags_ok = flags_ok && json_type(value) == JSON_BOOL;
-        else if (is_key(key, "echo"))
+        else if (span_eq(name, SPAN("echo")))
             r->echo = json_is_true(value), flags_ok = flags_ok && json_type(value) == JSON_BOOL;
     }
     if (!flags_ok)
@@ -243,7 +251,7 @@ static void on_emit(struct socket *s, const struct sio_packet *packet, const str
 {
     static struct emit_request r;
     struct hub *h = s->nsp->hub;
-    const char *wrong = emit_request_read(&r, first_arg(packet));
+    const char *wrong = emit_request_read(&r, packet->args);
     if (wrong) {
         answer_error(s, packet, wrong);
         return;

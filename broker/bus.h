@@ -26,7 +26,8 @@ struct emit_request {
 /* value: a string or an array of strings; n == 0 gives none. NULL, or what is wrong. */
 const char *name_list_read(struct name_list *list, struct span value);
 
-/* object: checked JSON with to?, event, args?, except?, volatile?, echo?. NULL, or what is wrong. */
+/* object: checked JSON with to?, event, args?, except?, volatile?, echo?; items that follow it, with a comma before them,
+ * are not looked at. NULL, or what is wrong. */
 const char *emit_request_read(struct emit_request *r, struct span object);
 
 #endif

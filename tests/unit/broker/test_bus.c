@@ -574,6 +574,32 @@ static void an_emit_is_read_into_a_request(void **state)
     assert_null(r.emit.wait);
 }
 
+/* The object is read where it lies, before its end is known. */
+static void what_follows_an_emit_is_not_of_it(void **state)
+{
+    static const char *const rests[] = {"",        " ",   ",5", " , {\"to\":\"x\",\"args\":[9]}",
+                                        ",\"to\"", ",[]", ",{}"};
+    static const char *const objects[] = {"{\"event\":\"e\",\"args\":[1]}",
+                                          "{\"args\":[ 1 ],\"event\":\"e\"} ",
+                                          "{\"\\u0061rgs\":[1],\"event\":\"e\",\"echo\":false }"};
+    static struct emit_request r;
+    char object[256];
+    (void)state;
+    for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
+        for (size_t k = 0; k < sizeof(rests) / sizeof(rests[0]); k++) {
+            snprintf(object, sizeof(object), "%s%s", objects[i], rests[k]);
+            assert_null(emit_request_read(&r, span_of(object)));
+            assert_true(span_eq(r.emit.event, SPAN("\"e\"")));
+            assert_true(span_eq(r.emit.args, SPAN("1")));
+            assert_int_equal(r.emit.n_to, 0);
+        }
+    }
+    assert_string_equal(emit_request_read(&r, SPAN("{},{\"event\":\"e\"}")),
+                        "event is missing or not a string");
+    assert_string_equal(emit_request_read(&r, SPAN("1,{\"event\":\"e\"}")), "an emit is an object");
+    assert_string_equal(emit_request_read(&r, SPAN("")), "an emit is an object");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -606,6 +632,7 @@ int main(void)
         TEST(an_unknown_event_of_the_bus_is_refused),
         TEST(other_events_are_not_the_buses),
         TEST(an_emit_is_read_into_a_request),
+        TEST(what_follows_an_emit_is_not_of_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
