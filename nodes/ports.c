@@ -49,10 +49,12 @@ bool ports_find_bad_public(const struct supervisor *s, char *out, size_t size)
     return find_bad(s, &s->config.port, 1, out, size);
 }
 
+/* The second generation's as well: a reload needs both at a time. */
 bool ports_find_bad(const struct supervisor *s, unsigned index, char *out, size_t size)
 {
-    uint32_t port = s->config.port + index;
-    uint32_t ports[] = {port + 1, port + MESH_PORTS, port + MESH_PORTS + MESH_ROUTER_PORTS};
+    uint32_t port = s->config.port + index, mesh = port + MESH_PORTS;
+    uint32_t ports[] = {port + 1, mesh, mesh + MESH_ROUTER_PORTS, mesh + MESH_GENERATION,
+                        mesh + MESH_GENERATION + MESH_ROUTER_PORTS};
 
-    return find_bad(s, ports, s->config.peers[0] ? 3 : 1, out, size);
+    return find_bad(s, ports, s->config.peers[0] ? sizeof ports / sizeof ports[0] : 1, out, size);
 }

@@ -1,5 +1,5 @@
 // `starling up` for tests: started on free ports with a run directory of the test's own, and ended with it.
-import { spawn, spawnSync } from 'node:child_process';
+import { execFile, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
@@ -59,10 +59,18 @@ function endOrphans(runDir) {
 
 // Starts `starling up` without waiting for anything.
 export async function begin(context, parameters = [],
-  { program = starling, runDir, port, nodes = 1, redis = 'none', env = {} } = {}) {
+  { program = starling, runDir, port, nodes = 1, redis = 'none', env = {}, copy = false } = {}) {
   port ??= await freePorts(1 + Math.max(nodes || os.availableParallelism(), 4));
   const folder = runDir ? undefined : fs.mkdtempSync(path.join(os.tmpdir(), 'starling-test-'));
   runDir ??= path.join(folder, 'run');
+  // Programs of its own, so that a test may put another one in the place of starling-node.
+  const programs = copy ? path.join(folder, 'bin') : undefined;
+  if (copy) {
+    fs.mkdirSync(programs);
+    fs.copyFileSync(starling, path.join(programs, 'starling'));
+    fs.copyFileSync(path.join(bin, 'starling-node'), path.join(programs, 'starling-node'));
+    program = path.join(programs, 'starling');
+  }
   const count = nodes === undefined ? [] : ['-n', String(nodes)];
   const child = spawn(program,
     ['up', ...count, '--port', String(port), '--run-dir', runDir, '--redis', redis, ...parameters],
@@ -79,6 +87,17 @@ export async function begin(context, parameters = [],
     });
   });
   bus.run = (verb, ...rest) => run(verb, '--run-dir', runDir, ...rest);
+  // The same without waiting for its end: {code, stdout, stderr} comes later.
+  bus.start = (verb, ...rest) => new Promise((resolve) => {
+    execFile(starling, [verb, '--run-dir', runDir, ...rest], (error, stdout, stderr) =>
+      resolve({ code: error ? error.code : 0, stdout, stderr }));
+  });
+  bus.replaceNode = (script) => {
+    const node = path.join(programs, 'starling-node');
+    fs.rmSync(node);
+    if (script) fs.writeFileSync(node, script, { mode: 0o755 });
+    else fs.copyFileSync(path.join(bin, 'starling-node'), node);
+  };
   bus.ps = () => {
     const { status, stdout } = bus.run('ps', '--json');
     return status === 0 ? JSON.parse(stdout) : undefined;
