@@ -179,7 +179,97 @@ static unsigned *count_at(const struct agent_record *r, const struct field *f)
     return (unsigned *)((char *)r + f->count_at);
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+static struct span trim(struct span text)
+{
+    for (; text.n > 0 && is_blank(text.p[0]); text.n--)
+        text.p++;
+    while (text.n > 0 && is_blank(text.p[text.n - 1]))
+        text.n--;
+    return text;
+}
+
+bool agent_set_args(struct agent_record *r, struct span array)
+{
+    array = trim(array);
+    if (array.n == 0)
+        array = SPAN("[]");
+    if (array.n < 2 || array.p[0] != '[' || array.p[array.n - 1] != ']')
+        return false;
+    r->args_array = array;
+    r->args = trim((struct span){array.p + 1, array.n - 2});
+    return true;
+}
+
 /* ---- writing ---- */
+
+static bool text_fits(struct span text, uint32_t least, uint32_t most)
+{
+    return text.n >= least && text.n <= most &&
+           (text.n == 0 || (!memchr(text.p, 0, text.n) && utf8_valid(text.p, text.n)));
+}
+
+static bool list_fits(const struct agent_record *r, const struct field *f)
+{
+    unsigned n = *count_at(r, f);
+    bool fits = n <= f->most && (n >= f->least || f->type == ROOMS_OR_ALL);
+    for (unsigned i = 0; fits && f->type != BINS && i < n; i++)
+        fits = text_fits(text_at(r, f)[i], 1, ITEM_BYTES);
+    return fits;
+}
+
+static bool peers_fit(const struct agent_record *r)
+{
+    bool fit = r->n_peers <= AGENT_PEERS;
+    for (unsigned i = 0; fit && i < r->n_peers; i++) {
+        const struct agent_peer *peer = &r->peers[i];
+        fit = text_fits(peer->name, 1, AGENT_NAME_BYTES) && peer->n_endpoints >= 1 &&
+              peer->n_endpoints <= AGENT_ENDPOINTS;
+        for (unsigned j = 0; fit && j < peer->n_endpoints; j++)
+            fit = text_fits(peer->endpoints[j], 1, AGENT_ENDPOINT_BYTES);
+    }
+    return fit;
+}
+
+static bool value_fits(const struct agent_record *r, const struct field *f)
+{
+    switch ((enum type)f->type) {
+    case TEXT:
+        return text_fits(*text_at(r, f), f->least, f->most);
+    case ARGS:
+        return text_fits(r->args, 0, f->most - 2);
+    case BODY:
+        return r->body.n <= f->most && (r->body_is_bin || r->body.n == 0 || utf8_valid(r->body.p, r->body.n));
+    case ROOMS:
+    case ROOMS_OR_ALL:
+    case NAMESPACES:
+    case EVENTS:
+    case BINS:
+        return list_fits(r, f);
+    case PEERS:
+        return peers_fit(r);
+    default:
+        return true;
+    }
+}
+
+bool agent_fits(struct agent_record *r)
+{
+    const struct layout *l = layout_of(r->kind);
+    assert(l);
+    r->wrong = NULL;
+    for (unsigned i = 0; i < MAX_ELEMENTS && l->elements[i] != NONE && !r->wrong; i++)
+        if (!value_fits(r, &fields[l->elements[i] - 1]))
+            r->wrong = fields[l->elements[i] - 1].key;
+    for (unsigned i = 0; i < MAX_OPTIONS && l->options[i] != NONE && !r->wrong; i++)
+        if (agent_has(r, (enum agent_field)(l->options[i] - 1)) && !value_fits(r, &fields[l->options[i] - 1]))
+            r->wrong = fields[l->options[i] - 1].key;
+    return r->wrong == NULL;
+}
 
 static void write_args(struct mp_writer *w, struct span args)
 {
@@ -349,30 +439,17 @@ static unsigned read_count(struct reading *in, uint32_t least, uint32_t most)
     return in->c.bad ? 0 : (unsigned)n;
 }
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
 static void read_args(struct reading *in)
 {
-    struct agent_record *r = in->r;
-    r->args_array = SPAN("[]");
-    r->args = (struct span){NULL, 0};
-    if (mp_take_nil(&in->c))
-        return;
-    struct span text = read_text(in, 2, UINT32_MAX);
-    if (in->c.bad || text.p[0] != '[' || text.p[text.n - 1] != ']') {
-        mp_refuse(&in->c);
+    if (mp_take_nil(&in->c)) {
+        agent_set_args(in->r, SPAN("[]"));
         return;
     }
-    r->args_array = text;
-    const char *p = text.p + 1, *end = text.p + text.n - 1;
-    while (p < end && is_blank(*p))
-        p++;
-    while (p < end && is_blank(end[-1]))
-        end--;
-    r->args = (struct span){p, (size_t)(end - p)};
+    struct span text = read_text(in, 2, UINT32_MAX);
+    if (in->c.bad || text.p[0] != '[' || text.p[text.n - 1] != ']')
+        mp_refuse(&in->c);
+    else
+        agent_set_args(in->r, text);
 }
 
 static void read_body(struct reading *in)

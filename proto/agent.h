@@ -154,7 +154,14 @@ static inline struct agent_record *agent_with(struct agent_record *r, enum agent
 
 /* ---- writing ---- */
 
-/* Appends a record: its elements and those of its options that `has` names. Borrows all that it points to.
+/* Takes the text of a JSON array (blanks around it do no harm) as args and args_array; "" is []. False: no array. */
+bool agent_set_args(struct agent_record *r, struct span array);
+
+/* May this record be written: are its texts and lists of the sizes that agent.md allows, and UTF-8? If not, r->wrong
+ * says what is not. */
+bool agent_fits(struct agent_record *r);
+
+/* Appends a record that fits: its elements and those of its options that `has` names. Borrows all that it points to.
  * 0 or ERR_MEMORY. */
 int agent_write(msgpack_sbuffer *b, const struct agent_record *r);
 

@@ -232,13 +232,13 @@ static enum verdict judge(struct span rest, size_t *n)
     return verdict;
 }
 
-static void check_written(const struct agent_record *record)
+static void check_written(struct agent_record *record)
 {
     static struct agent_record again;
     msgpack_sbuffer b, c;
     msgpack_sbuffer_init(&b);
     msgpack_sbuffer_init(&c);
-    CHECK(agent_write(&b, record) == 0);
+    CHECK(agent_fits(record) && agent_write(&b, record) == 0);
     struct agent_reader r = agent_open((struct span){b.data, b.size});
     CHECK(agent_read(&r, &again) == 1 && r.p == r.end && agent_read(&r, &again) == 0);
     r = agent_open((struct span){b.data, b.size});

@@ -644,6 +644,58 @@ static void test_check_of_others(void **state)
     assert_int_equal(refused(""), AGENT_CODES);
 }
 
+static void assert_unfit(const char *wrong)
+{
+    assert_false(agent_fits(&record));
+    assert_string_equal(record.wrong, wrong);
+}
+
+static void test_what_fits(void **state)
+{
+    (void)state;
+    static const char long_text[300] = {[0 ... 298] = 'x'};
+    struct span too_long = {long_text, 257};
+    assert_true(agent_fits(start(AGENT_EMIT)));
+    record.event = too_long;
+    assert_unfit("event");
+    record.event = SPAN("a\0b");
+    assert_unfit("event");
+    record.event = SPAN("\xff");
+    assert_unfit("event");
+    start(AGENT_EMIT)->n_to = LIMIT_ROOMS_PER_CALL + 1;
+    assert_unfit("to");
+    start(AGENT_EMIT)->n_to = 1;
+    record.to[0] = too_long;
+    assert_unfit("to");
+    record.n_to = 0;
+    with(AGENT_F_KEY)->key = (struct span){long_text, 65};
+    assert_unfit("key");
+    start(AGENT_TELL)->body = SPAN("\xff");
+    assert_unfit("body");
+    record.body_is_bin = true;
+    assert_true(agent_fits(&record));
+    start(AGENT_JOIN)->n_rooms = 0;
+    assert_unfit("rooms");
+    start(AGENT_NODE);
+    with(AGENT_F_PEERS)->n_peers = 1;
+    record.peers[0] = (struct agent_peer){SPAN("n"), 0, {{NULL, 0}}};
+    assert_unfit("peers");
+    record.peers[0] = (struct agent_peer){SPAN("n"), 1, {SPAN("e")}};
+    assert_true(agent_fits(&record));
+}
+
+static void test_args(void **state)
+{
+    (void)state;
+    agent_init(&record, AGENT_EMIT);
+    assert_true(agent_set_args(&record, SPAN(" [ 1, 2 ]\n")));
+    assert_true(span_eq(record.args, SPAN("1, 2")) && span_eq(record.args_array, SPAN("[ 1, 2 ]")));
+    assert_true(agent_set_args(&record, SPAN("")));
+    assert_true(record.args.n == 0 && span_eq(record.args_array, SPAN("[]")));
+    assert_false(agent_set_args(&record, SPAN("[")));
+    assert_false(agent_set_args(&record, SPAN("{}")));
+}
+
 static void test_codes(void **state)
 {
     (void)state;
@@ -716,6 +768,8 @@ int main(void)
         cmocka_unit_test(test_check_of_emits),
         cmocka_unit_test(test_check_of_registrations),
         cmocka_unit_test(test_check_of_others),
+        cmocka_unit_test(test_what_fits),
+        cmocka_unit_test(test_args),
         cmocka_unit_test(test_codes),
         cmocka_unit_test(test_patterns),
     };
