@@ -66,8 +66,10 @@ static const struct {
 
 static bool text(const msgpack_object *o, uint32_t least, uint32_t most)
 {
-    return o->type == MSGPACK_OBJECT_STR && o->via.str.size >= least && o->via.str.size <= most &&
-           memchr(o->via.str.ptr, 0, o->via.str.size) == NULL && utf8_valid(o->via.str.ptr, o->via.str.size);
+    if (o->type != MSGPACK_OBJECT_STR || o->via.str.size < least || o->via.str.size > most)
+        return false;
+    return o->via.str.size == 0 || (memchr(o->via.str.ptr, 0, o->via.str.size) == NULL &&
+                                    utf8_valid(o->via.str.ptr, o->via.str.size));
 }
 
 static bool one_of(const msgpack_object *o, const char *words)
@@ -100,7 +102,8 @@ static bool args(const msgpack_object *o)
 static bool body(const msgpack_object *o)
 {
     return o->type == MSGPACK_OBJECT_BIN ||
-           (o->type == MSGPACK_OBJECT_STR && utf8_valid(o->via.str.ptr, o->via.str.size));
+           (o->type == MSGPACK_OBJECT_STR &&
+            (o->via.str.size == 0 || utf8_valid(o->via.str.ptr, o->via.str.size)));
 }
 
 static bool peer(const msgpack_object *o)
