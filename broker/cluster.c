@@ -7,6 +7,7 @@
 #include "fanout.h"
 #include "json.h"
 #include "log.h"
+#include "mirror.h"
 #include "recovery.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@ struct cluster {
     struct hub *hub, *far;
     struct metrics *far_metrics;
     struct peers *peers;
+    struct mirror *mirror;
     struct told *told;
     struct cluster_part parts[MESH_TOPICS];
     void (*on_ready)(void *user);
@@ -200,9 +202,23 @@ static void on_message(void *user, struct mesh_origin from, const struct mesh_me
 static void on_dead(void *user, struct mesh_origin from, uint64_t received)
 {
     const struct cluster *c = user;
+    if (c->mirror)
+        mirror_settle(c->mirror, from, received);
     for (unsigned i = 0; i < MESH_TOPICS; i++)
         if (c->parts[i].on_dead)
             c->parts[i].on_dead(c->parts[i].user, from, received);
+}
+
+static void on_published(void *user)
+{
+    const struct cluster *c = user;
+    if (c->mirror)
+        mirror_wake(c->mirror);
+}
+
+void cluster_use_mirror(struct cluster *c, struct mirror *mirror)
+{
+    c->mirror = mirror;
 }
 
 static bool is_busy(void *user)
@@ -392,6 +408,7 @@ struct peers_user cluster_user(struct cluster *c, void (*ready)(void *user), voi
         .on_message = on_message,
         .on_dead = on_dead,
         .is_busy = is_busy,
+        .on_published = on_published,
         .on_gap = on_gap,
         .put_presence = put_presence,
         .on_ready = on_ready,

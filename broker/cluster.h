@@ -24,6 +24,10 @@ void cluster_exit(struct cluster *c, const struct socket *s);
 void cluster_join(struct cluster *c, const struct socket *s, struct span room);
 void cluster_part(struct cluster *c, const struct socket *s, struct span room);
 
+/* Told of everything that this node publishes, and of peers that die. May be NULL. */
+struct mirror;
+void cluster_use_mirror(struct cluster *c, struct mirror *mirror);
+
 /* ---- for other parts of the node, which have counterparts on the other nodes ---- */
 
 /* What a part hears of its counterparts. Any may be NULL. */

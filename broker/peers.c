@@ -84,6 +84,8 @@ uint64_t peers_publish(struct peers *m, struct mesh_record *record)
     if (ring_add(m->ring, peers_now_ms(m), m->options.self, m->seq, raw, emit))
         ring_restart(m->ring, m->options.self);
     add_to_batch(m, raw);
+    if (m->user.on_published)
+        m->user.on_published(m->user.user);
     return m->seq;
 }
 

@@ -51,6 +51,8 @@ struct peers_user {
     void (*on_dead)(void *user, struct mesh_origin from, uint64_t received);
     /* True: emits have to wait. They are held, or asked for again later. May be NULL. */
     bool (*is_busy)(void *user);
+    /* This node has published something. May be NULL. */
+    void (*on_published)(void *user);
     /* Calls peers_put_presence() and peers_put_set() for everything that lives here. */
     void (*put_presence)(void *user, struct peers *m);
     void (*on_ready)(void *user);
@@ -62,6 +64,8 @@ void peers_free(struct peers **m);
 
 /* A peer to look for. */
 int peers_add_peer(struct peers *m, struct span pub, struct span router);
+/* One that others have told of: a start waits for it too, but it is forgotten when it is dead for long. */
+void peers_found(struct peers *m, struct span pub, struct span router);
 /* All peers have been named: begin. */
 void peers_start(struct peers *m);
 

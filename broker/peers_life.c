@@ -151,6 +151,15 @@ int peers_add_peer(struct peers *m, struct span pub, struct span router)
     return 0;
 }
 
+void peers_found(struct peers *m, struct span pub, struct span router)
+{
+    struct peer *p = peer_at(m, router);
+    if (!p && !span_eq(router, m->options.router))
+        p = new_peer(m, pub, router);
+    if (p && !p->was_named)
+        p->is_awaited = !m->is_ready;
+}
+
 /* ---- who knows whom ---- */
 
 static struct mesh_endpoints endpoints_of(const struct peer *p)
@@ -203,7 +212,7 @@ static void check_ready(struct peers *m)
         return;
     for (struct peer *p = m->peers; p && !waited; p = p->next) {
         const struct origin *o = p->origin;
-        if (!o && p->was_named)
+        if (!o && (p->was_named || p->is_awaited))
             return;
         if (o && o->state != ORIGIN_DEAD &&
             (o->state == ORIGIN_NEW || !o->hears_this_boot || o->presence != PRESENCE_KNOWN))

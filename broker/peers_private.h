@@ -69,7 +69,8 @@ struct peer {
     struct peers_channel *channel;
     struct origin *origin; /* NULL: has not answered yet */
     uint64_t hello_ms, since_ms;
-    bool was_named;        /* given by configuration: a start waits for it */
+    bool was_named;  /* given by configuration: a start waits for it */
+    bool is_awaited; /* a start waits for it all the same */
     msgpack_sbuffer batch; /* of this turn, for it alone; empty: nothing */
     char name[MESH_NAME_BYTES + 1];
     char pub[MESH_ENDPOINT_BYTES + 1];

@@ -289,8 +289,11 @@ int peers_fill(struct peers *m, struct mesh_origin id, struct span records)
     while (o && (got = mesh_read(&r, &m->record)) == 1) {
         if (m->record.seq == 0)
             return ERR_MESH;
-        if (o->received == 0) /* older ones are gone */
+        if (o->received == 0 ||
+            (!m->is_ready && m->record.seq > o->received + 1)) { /* those between are gone */
+            ring_restart(m->ring, id);
             o->received = m->record.seq - 1;
+        }
         if (o->newest < m->record.seq)
             o->newest = m->record.seq;
         if (!m->is_ready && o->fill_to < m->record.seq)

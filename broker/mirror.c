@@ -1,0 +1,272 @@
+#include "mirror.h"
+#include "container.h"
+#include "err.h"
+#include "log.h"
+#include "ring.h"
+#include <stdlib.h>
+
+enum {
+    WAIT_MS = 5,             /* for more to send with it */
+    BATCH_BYTES = 64 * 1024, /* sent without waiting */
+    RETRY_MS = 200,
+    READ_BATCHES = 32, /* of one question */
+    MARKS = 256,
+};
+
+/* Which number was the newest at which time, for trimming. */
+struct mark {
+    uint64_t at_ms, seq;
+};
+
+/* An origin that is being read. */
+struct reading {
+    struct reading *next;
+    struct mirror *mirror;
+    struct mesh_origin origin;
+    uint64_t after;
+    bool is_start; /* mirror_fill() waits for it */
+};
+
+struct mirror {
+    struct reactor *reactor;
+    struct metrics *metrics;
+    struct mirror_options options;
+    const struct store *store;
+    struct peers *peers;
+    struct timer timer;
+    uint64_t acked; /* the store has all up to this number */
+    uint64_t sent;  /* in the append that is under way */
+    bool is_sending;
+    struct reading *readings; /* their answers are owed, but for the first fill's that wait for their turn */
+    unsigned filling;
+    void (*done)(void *user);
+    void *done_user;
+    struct mark mark[MARKS];
+    unsigned first_mark, n_marks;
+    msgpack_sbuffer batch;
+};
+
+/* ---- appending ---- */
+
+static void set_mark(struct mirror *m, uint64_t seq)
+{
+    uint64_t now = reactor_now_ms(m->reactor);
+    struct mark *last = m->n_marks ? &m->mark[(m->first_mark + m->n_marks - 1) % MARKS] : NULL;
+    if (last && now - last->at_ms < m->options.window_ms / (MARKS - 2))
+        return;
+    if (m->n_marks == MARKS) {
+        m->first_mark = (m->first_mark + 1) % MARKS;
+        m->n_marks--;
+    }
+    m->mark[(m->first_mark + m->n_marks++) % MARKS] = (struct mark){now, seq};
+}
+
+/* The first number that is young enough to be kept. */
+static uint64_t oldest_kept(struct mirror *m)
+{
+    uint64_t now = reactor_now_ms(m->reactor), oldest = 0;
+    while (m->n_marks > 1 && now - m->mark[(m->first_mark + 1) % MARKS].at_ms > m->options.window_ms) {
+        m->first_mark = (m->first_mark + 1) % MARKS;
+        m->n_marks--;
+    }
+    if (m->n_marks && now - m->mark[m->first_mark].at_ms > m->options.window_ms)
+        oldest = m->mark[m->first_mark].seq;
+    return oldest;
+}
+
+static void retry_later(struct mirror *m)
+{
+    if (!timer_pending(&m->timer))
+        reactor_timer_set(m->reactor, &m->timer, RETRY_MS);
+}
+
+static void send_next(struct mirror *m);
+
+static void on_appended(void *user, int err)
+{
+    struct mirror *m = user;
+    m->is_sending = false;
+    if (err) {
+        retry_later(m);
+        return;
+    }
+    m->acked = m->sent;
+    metrics_set(m->metrics, METRIC_MIRROR_BEHIND, peers_newest(m->peers) - m->acked);
+    if (peers_newest(m->peers) > m->acked)
+        mirror_wake(m);
+}
+
+/* What the ring has lost before it could be sent. */
+static void skip_lost(struct mirror *m, uint64_t first)
+{
+    log_event(LOG_WARN, "mirror_gap", LOG_UINT("from", m->acked + 1), LOG_UINT("to", first - 1));
+    metrics_add(m->metrics, METRIC_MIRROR_LOST, first - 1 - m->acked);
+    m->acked = first - 1;
+}
+
+/* Fills m->batch. False: there is nothing. */
+static bool collect(struct mirror *m)
+{
+    const struct ring *ring = peers_ring(m->peers);
+    struct peers_position self;
+    uint64_t first, last;
+    peers_positions(m->peers, &self, 1);
+    if (!ring_range(ring, self.origin, &first, &last) || last <= m->acked)
+        return false;
+    if (first > m->acked + 1)
+        skip_lost(m, first);
+    msgpack_sbuffer_clear(&m->batch);
+    for (m->sent = m->acked; m->sent < last && m->batch.size < BATCH_BYTES; m->sent++) {
+        struct span raw = ring_get(ring, self.origin, m->sent + 1);
+        if (msgpack_sbuffer_write(&m->batch, raw.p, raw.n))
+            break;
+    }
+    return m->sent > m->acked;
+}
+
+static void send_next(struct mirror *m)
+{
+    reactor_timer_cancel(m->reactor, &m->timer);
+    if (m->is_sending || !collect(m))
+        return;
+    m->is_sending = true;
+    set_mark(m, m->sent);
+    struct store_batch batch = {.last = m->sent, .records = {m->batch.data, m->batch.size}};
+    m->store->calls->append(m->store->store, &batch, oldest_kept(m), on_appended, m);
+}
+
+static void on_timer(struct timer *t)
+{
+    send_next(container_of(t, struct mirror, timer));
+}
+
+void mirror_wake(struct mirror *m)
+{
+    if (!m->is_sending && !timer_pending(&m->timer))
+        reactor_timer_set(m->reactor, &m->timer, WAIT_MS);
+}
+
+void mirror_hurry(struct mirror *m)
+{
+    send_next(m);
+}
+
+bool mirror_has(const struct mirror *m, uint64_t seq)
+{
+    return m->acked >= seq;
+}
+
+void mirror_resume(struct mirror *m)
+{
+    send_next(m);
+}
+
+/* ---- reading ---- */
+
+static void read_more(struct reading *r);
+
+static void end_reading(struct reading *r)
+{
+    struct mirror *m = r->mirror;
+    struct reading **at = &m->readings;
+    bool is_start = r->is_start;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
+    free(r);
+    if (is_start && --m->filling == 0)
+        m->done(m->done_user);
+}
+
+static void on_batches(void *user, int err, const struct store_batch *batch, unsigned n)
+{
+    struct reading *r = user;
+    for (unsigned i = 0; i < n && !err; i++) {
+        err = peers_fill(r->mirror->peers, r->origin, batch[i].records);
+        r->after = batch[i].last;
+    }
+    if (err)
+        log_event(LOG_WARN, "mirror_read", LOG_UINT("tag", r->origin.tag), LOG_TEXT("error", err_text(err)));
+    if (err || n == 0)
+        end_reading(r);
+    else
+        read_more(r);
+}
+
+static void read_more(struct reading *r)
+{
+    const struct store *store = r->mirror->store;
+    store->calls->read(store->store, r->origin, r->after, READ_BATCHES, on_batches, r);
+}
+
+static struct reading *new_reading(struct mirror *m, struct mesh_origin origin, uint64_t after)
+{
+    struct reading *r = calloc(1, sizeof(*r));
+    if (!r)
+        return NULL;
+    *r = (struct reading){.next = m->readings, .mirror = m, .origin = origin, .after = after};
+    m->readings = r;
+    return r;
+}
+
+void mirror_fill(struct mirror *m, const struct store_member *members, unsigned n, void (*done)(void *user),
+                 void *user)
+{
+    struct peers_position self;
+    m->done = done;
+    m->done_user = user;
+    m->filling = 1; /* this call's own */
+    peers_positions(m->peers, &self, 1);
+    for (unsigned i = 0; i < n; i++) {
+        struct reading *r =
+            members[i].origin.tag == self.origin.tag ? NULL : new_reading(m, members[i].origin, 0);
+        if (!r)
+            continue;
+        r->is_start = true;
+        m->filling++;
+        read_more(r);
+    }
+    if (--m->filling == 0)
+        done(user);
+}
+
+void mirror_settle(struct mirror *m, struct mesh_origin origin, uint64_t received)
+{
+    struct reading *r = new_reading(m, origin, received);
+    if (r)
+        read_more(r);
+}
+
+/* ---- start and end ---- */
+
+struct mirror *mirror_new(struct reactor *r, struct metrics *metrics, const struct mirror_options *o,
+                          const struct store *store, struct peers *peers)
+{
+    struct mirror *m = calloc(1, sizeof(*m));
+    if (!m)
+        return NULL;
+    m->reactor = r;
+    m->metrics = metrics;
+    m->options = *o;
+    m->store = store;
+    m->peers = peers;
+    timer_init(&m->timer, on_timer);
+    msgpack_sbuffer_init(&m->batch);
+    return m;
+}
+
+void mirror_free(struct mirror **mp)
+{
+    struct mirror *m = *mp;
+    if (!m)
+        return;
+    reactor_timer_cancel(m->reactor, &m->timer);
+    while (m->readings) {
+        struct reading *r = m->readings;
+        m->readings = r->next;
+        free(r);
+    }
+    msgpack_sbuffer_destroy(&m->batch);
+    free(m);
+    *mp = NULL;
+}
