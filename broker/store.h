@@ -3,7 +3,8 @@
  *
  * A store is asked and answers later, never from inside of the call; each question is answered exactly once, in the
  * order of the questions, with ERR_STORE when the store cannot be reached, is full or refuses to write. Nobody waits
- * longer than the store's own time-out. Questions borrow their arguments for the call; answers lend theirs. */
+ * longer than the store's own time-out. Questions borrow their arguments for the call; answers lend theirs. Without
+ * memory a question is answered with ERR_MEMORY at once. */
 #ifndef STARLING_STORE_H
 #define STARLING_STORE_H
 
@@ -45,7 +46,8 @@ struct store_calls {
     /* ---- membership ---- */
 
     /* Says that self lives for another STORE_LEASE_MS, keeps what self wrote for keep_ms from now, and answers with
-     * all origins of the cluster that live or whose records may still be there, self among them. */
+     * all origins of the cluster that live or whose records may still be there, self among them. ERR_STATE: one of
+     * them has self's tag; draw another. Until a renewal has succeeded everything but read is answered with ERR_STORE. */
     void (*renew)(void *store, const struct store_member *self, uint64_t keep_ms, store_members *done,
                   void *user);
     /* This node ends as it should: its lease goes at once, what it wrote stays for keep_ms. */
@@ -53,7 +55,7 @@ struct store_calls {
 
     /* ---- the mirror ---- */
 
-    /* Appends to the records of self; everything before the number oldest may go. What is there already (the batch's
+    /* Appends to the records of self, from the number 1; everything before the number oldest may go. What is there already (the batch's
      * last is not above the newest) is refused without harm: err is 0. */
     void (*append)(void *store, const struct store_batch *batch, uint64_t oldest, store_done *done,
                    void *user);
@@ -63,11 +65,11 @@ struct store_calls {
 
     /* ---- the directory ---- */
 
-    /* Writes the entry of a session that self owns under this epoch. ERR_MOVED: somebody has claimed it under
+    /* Writes the entry of a session that self owns under this epoch, which is below 2^53. ERR_MOVED: somebody has claimed it under
      * a higher one; nothing is written. */
     void (*put)(void *store, struct span pid, uint64_t epoch, struct span entry, store_done *done,
                 void *user);
-    /* The session has ended for good. Only while self owns it. */
+    /* The session has ended for good. Only while self owns it, else ERR_MOVED; err is 0 when it is gone already. */
     void (*drop)(void *store, struct span pid, uint64_t epoch, store_done *done, void *user);
     /* Takes over the session that the origin with this tag (may be self) owns; its entry's epoch rises by one. */
     void (*claim)(void *store, uint32_t owner, struct span pid, store_claimed *done, void *user);
