@@ -1,6 +1,7 @@
 #include "redis.h"
 #include "container.h"
 #include "err.h"
+#include "id.h"
 #include "log.h"
 #include "redis_error.h"
 #include "resolve.h"
@@ -16,7 +17,10 @@ enum state { WAITING, FINDING, GREETING, UP };
 /* What is said first on a connection, in this order. */
 enum what { AUTH, NAME, SELECT, ROLE, PING, MASTER, GREETINGS };
 
-enum { STEADY_MS = 1000 }; /* a connection that held for so long was a good one */
+enum {
+    STEADY_MS = 1000, /* a connection that held for so long was a good one */
+    MAX_TOLD = 64,    /* sentinels, addresses and their reasons; more than that need not be in the log */
+};
 
 struct greeting {
     struct redis_ask ask;
@@ -44,7 +48,8 @@ struct redis {
     char address[RESOLVE_ADDRESSES][RESOLVE_TEXT_BYTES];
     struct redis_link *link;
     struct greeting greeting[GREETINGS];
-    char told[512]; /* the last failure in the log */
+    unsigned n_told;
+    uint64_t told[MAX_TOLD]; /* hashes of what the log says of failures since it was up */
     /* ---- questions ---- */
     struct redis_question *first, **tail;
     uint64_t asked; /* number of the newest */
@@ -120,12 +125,20 @@ static int judge(struct redis *redis, const struct redis_reply *reply)
     return ERR_STORE;
 }
 
+/* Those behind the last that was sent have nobody else to wake them. */
+static void wake_refused(struct redis *redis)
+{
+    if (redis->first && !redis->first->is_sent)
+        reactor_defer(redis->reactor, &redis->refusals, REACTOR_WORK);
+}
+
 static void on_reply(struct redis_ask *ask, const struct redis_reply *reply)
 {
     struct redis_question *q = container_of(ask, struct redis_question, ask);
     struct redis *redis = q->redis;
     answer_refused(redis, q->number);
     pop(redis);
+    wake_refused(redis);
     note_pending(redis);
     if (reply)
         note_round_trip(redis, ask->asked_us);
@@ -182,16 +195,26 @@ static void print_server(const struct redis *redis, char out[REDIS_URL_BYTES])
         redis_url_print(&redis->o.url, out);
 }
 
-/* Once for each change. */
+/* Each server and reason once until it is up again. */
+static bool is_told(struct redis *redis, const char *line)
+{
+    uint64_t hash = id_hash(line, strlen(line));
+    for (unsigned i = 0; i < redis->n_told; i++)
+        if (redis->told[i] == hash)
+            return true;
+    if (redis->n_told == MAX_TOLD)
+        return true;
+    redis->told[redis->n_told++] = hash;
+    return false;
+}
+
 static void report(struct redis *redis, const char *event, const char *why)
 {
-    char server[REDIS_URL_BYTES], line[sizeof(redis->told)];
+    char server[REDIS_URL_BYTES], line[REDIS_URL_BYTES + 256];
     print_server(redis, server);
-    snprintf(line, sizeof(line), "%s %.300s", why, server);
-    if (strcmp(line, redis->told) == 0)
-        return;
-    strcpy(redis->told, line);
-    log_event(LOG_WARN, event, LOG_TEXT("server", server), LOG_TEXT("error", why));
+    snprintf(line, sizeof(line), "%.200s %s", why, server);
+    if (!is_told(redis, line))
+        log_event(LOG_WARN, event, LOG_TEXT("server", server), LOG_TEXT("error", why));
 }
 
 /* Between half of the time and all of it, so that nodes do not come back in step. */
@@ -249,7 +272,7 @@ static void go_up(struct redis *redis)
     reactor_timer_cancel(redis->reactor, &redis->timer);
     redis->state = UP;
     redis->up_ms = reactor_now_ms(redis->reactor);
-    redis->told[0] = '\0';
+    redis->n_told = 0;
     metrics_set(redis->metrics, METRIC_STORE_UP, 1);
     metrics_add(redis->metrics, METRIC_STORE_CONNECTS, 1);
     print_server(redis, server);

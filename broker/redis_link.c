@@ -91,13 +91,22 @@ const struct redis_reply *redis_reply_at(const struct redis_reply *reply, size_t
     return (const struct redis_reply *)(const void *)native(reply)->element[i];
 }
 
+static void set_why(struct redis_link *l, const char *why)
+{
+    if (!l->why[0])
+        snprintf(l->why, sizeof(l->why), "%s", why);
+}
+
 /* ---- no reply but to a question ---- */
 
 /* An error may come unasked ("max number of clients reached"); hiredis ends the connection with its text then. */
 static bool is_unasked(const redisReadTask *task)
 {
-    const struct redis_link *l = task->privdata;
-    return !task->parent && !l->first && task->type != REDIS_REPLY_ERROR;
+    struct redis_link *l = task->privdata;
+    if (task->parent || l->first || task->type == REDIS_REPLY_ERROR)
+        return false;
+    set_why(l, "a reply that nobody asked for: is it a Redis?");
+    return true;
 }
 
 static const redisReplyObjectFunctions *builders(const redisReadTask *task)
@@ -138,12 +147,6 @@ static void count_replies(struct redis_link *l)
 }
 
 /* ---- the end ---- */
-
-static void set_why(struct redis_link *l, const char *why)
-{
-    if (!l->why[0])
-        snprintf(l->why, sizeof(l->why), "%s", why);
-}
 
 void redis_link_fail(struct redis_link *l, const char *why)
 {

@@ -67,20 +67,11 @@ static inline bool redis_server_say(const struct redis_server *s, const char *co
     return pclose(f) == 0;
 }
 
-/* Ready to serve when this returns. */
-static inline void redis_server_start(struct redis_server *s)
+static inline void redis_server_spawn(struct redis_server *s, const char **argv)
 {
-    char port[12], log[96];
-    const char *argv[48] = {"redis-server", "--dir", s->dir,       "--port", port,
-                            "--save",       "",      "--loglevel", "warning"};
-    int n = 9;
-    snprintf(port, sizeof(port), "%d", s->port);
-    snprintf(log, sizeof(log), "%s/log", s->dir);
-    argv[n++] = "--unixsocket";
-    argv[n++] = s->socket;
-    for (int i = 0; s->options[i]; i++)
-        argv[n++] = s->options[i];
+    char log[96];
     pid_t parent = getpid();
+    snprintf(log, sizeof(log), "%s/log", s->dir);
     s->pid = fork();
     SERVER_MUST(s->pid >= 0);
     if (s->pid == 0) {
@@ -93,6 +84,11 @@ static inline void redis_server_start(struct redis_server *s)
         execvp(argv[0], (char *const *)argv);
         _exit(127);
     }
+}
+
+/* Until it serves. */
+static inline void redis_server_await(struct redis_server *s)
+{
     for (int i = 0; i < 3000; i++) {
         char said[64];
         redis_server_say(s, "ping", said, sizeof(said));
@@ -104,11 +100,41 @@ static inline void redis_server_start(struct redis_server *s)
     SERVER_MUST(!"redis-server does not answer");
 }
 
+static inline void redis_server_start(struct redis_server *s)
+{
+    char port[12];
+    const char *argv[48] = {"redis-server", "--dir",      s->dir,    "--port", port, "--unixsocket",
+                            s->socket,      "--loglevel", "warning", "--save", ""};
+    snprintf(port, sizeof(port), "%d", s->port);
+    for (int n = 11, i = 0; s->options[i]; i++)
+        argv[n++] = s->options[i];
+    redis_server_spawn(s, argv);
+    redis_server_await(s);
+}
+
+/* A sentinel that watches the server at this port under the name "bus". */
+static inline void redis_server_start_sentinel(struct redis_server *s, int master)
+{
+    char path[96];
+    snprintf(path, sizeof(path), "%s/sentinel.conf", s->dir);
+    FILE *f = fopen(path, "we");
+    SERVER_MUST(f);
+    s->socket[0] = '\0';
+    fprintf(f,
+            "port %d\ndir %s\nsentinel monitor bus 127.0.0.1 %d 1\n"
+            "sentinel down-after-milliseconds bus 500\nsentinel failover-timeout bus 3000\n",
+            s->port, s->dir, master);
+    fclose(f);
+    const char *argv[] = {"redis-server", path, "--sentinel", NULL};
+    redis_server_spawn(s, argv);
+    redis_server_await(s);
+}
+
 /* port 0: none; -1: a free one. */
 static inline void redis_server_new(struct redis_server *s, int port)
 {
     memset(s, 0, sizeof(*s));
-    strcpy(s->dir, "/tmp/starling-test-XXXXXX");
+    strcpy(s->dir, "/tmp/starling-redis-XXXXXX");
     SERVER_MUST(mkdtemp(s->dir));
     snprintf(s->socket, sizeof(s->socket), "%s/redis.sock", s->dir);
     s->port = port < 0 ? redis_server_free_port() : port;
