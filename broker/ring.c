@@ -18,7 +18,7 @@ struct topic {
     struct queue queue;
     UT_hash_handle hh;
     uint32_t n;
-    char name[]; /* namespace, NUL, room */
+    char name[]; /* length of the namespace in two bytes, namespace, room */
 };
 
 struct entry {
@@ -122,15 +122,17 @@ static void drop_part(struct ring *r, struct part *p)
     free(p);
 }
 
-enum { TOPIC_BYTES = LIMIT_NAMESPACE_BYTES + 1 + LIMIT_ROOM_BYTES };
+enum { TOPIC_BYTES = 2 + LIMIT_NAMESPACE_BYTES + LIMIT_ROOM_BYTES };
 
+/* Names may have any bytes in them, also NUL: only lengths tell where one ends. */
 static uint32_t name_topic(char name[TOPIC_BYTES], struct span nsp, struct span room)
 {
-    memcpy(name, nsp.p, nsp.n);
-    name[nsp.n] = '\0';
+    name[0] = (char)(nsp.n >> 8);
+    name[1] = (char)(nsp.n & 0xff);
+    memcpy(name + 2, nsp.p, nsp.n);
     if (room.n)
-        memcpy(name + nsp.n + 1, room.p, room.n);
-    return (uint32_t)(nsp.n + 1 + room.n);
+        memcpy(name + 2 + nsp.n, room.p, room.n);
+    return (uint32_t)(2 + nsp.n + room.n);
 }
 
 static struct topic *find_topic(const struct ring *r, struct span nsp, struct span room)
@@ -317,10 +319,15 @@ struct span ring_get(const struct ring *r, struct mesh_origin origin, uint64_t s
 
 static uint64_t since_of(const struct offset *since, uint32_t tag)
 {
-    for (unsigned i = 0; i < since->n; i++)
-        if (since->entry[i].origin == tag)
-            return since->entry[i].seq;
-    return 0;
+    unsigned low = 0, high = since->n;
+    while (low < high) {
+        unsigned middle = low + (high - low) / 2;
+        if (since->entry[middle].origin < tag)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < since->n && since->entry[low].origin == tag ? since->entry[low].seq : 0;
 }
 
 /* Nothing that came before this can be wanted. */
@@ -353,31 +360,53 @@ static size_t lower_bound(const struct queue *q, uint64_t order)
     return low;
 }
 
-/* The queues of a search, walked through side by side. */
+/* The queues of a search, walked through side by side: a heap, whose first one has the oldest entry. */
 struct walk {
     const struct queue *queue;
     size_t at;
 };
 
-static const struct entry *next_of(struct walk *w, unsigned n)
+static struct entry *entry_at(const struct walk *w)
 {
-    const struct entry *next = NULL;
-    for (unsigned i = 0; i < n; i++) {
-        const struct entry *e = w[i].at < w[i].queue->count ? queue_at(w[i].queue, w[i].at) : NULL;
-        if (e && (!next || e->order < next->order))
-            next = e;
+    return queue_at(w->queue, w->at);
+}
+
+static void sift_down(struct walk *w, unsigned n, unsigned i)
+{
+    for (;;) {
+        unsigned oldest = i;
+        for (unsigned child = 2 * i + 1; child <= 2 * i + 2 && child < n; child++)
+            if (entry_at(&w[child])->order < entry_at(&w[oldest])->order)
+                oldest = child;
+        if (oldest == i)
+            return;
+        struct walk other = w[i];
+        w[i] = w[oldest];
+        w[oldest] = other;
+        i = oldest;
     }
-    for (unsigned i = 0; i < n; i++)
-        w[i].at += next && w[i].at < w[i].queue->count && queue_at(w[i].queue, w[i].at) == next;
+}
+
+/* The oldest entry that is left, which is passed in every queue that has it; NULL: none. */
+static const struct entry *next_of(struct walk *w, unsigned *n)
+{
+    const struct entry *next = *n > 0 ? entry_at(w) : NULL;
+    while (*n > 0 && entry_at(w) == next) {
+        if (++w->at == w->queue->count)
+            *w = w[--*n];
+        sift_down(w, *n, 0);
+    }
     return next;
 }
 
 static void begin_walk(const struct ring *r, struct walk *w, unsigned *n, struct span nsp, struct span room,
                        uint64_t order)
 {
-    const struct topic *t = nsp.n + room.n < TOPIC_BYTES ? find_topic(r, nsp, room) : NULL;
-    if (t)
-        w[(*n)++] = (struct walk){&t->queue, lower_bound(&t->queue, order)};
+    bool has_name = nsp.n <= LIMIT_NAMESPACE_BYTES && room.n <= LIMIT_ROOM_BYTES;
+    const struct topic *t = has_name ? find_topic(r, nsp, room) : NULL;
+    size_t at = t ? lower_bound(&t->queue, order) : 0;
+    if (t && at < t->queue.count)
+        w[(*n)++] = (struct walk){&t->queue, at};
 }
 
 int ring_search(const struct ring *r, const struct ring_search *s,
@@ -392,7 +421,9 @@ int ring_search(const struct ring *r, const struct ring_search *s,
     begin_walk(r, w, &n, s->nsp, (struct span){"", 0}, order);
     for (unsigned i = 0; i < s->n_rooms; i++)
         begin_walk(r, w, &n, s->nsp, s->rooms[i], order);
-    while ((e = next_of(w, n))) {
+    for (unsigned i = n / 2; i-- > 0;)
+        sift_down(w, n, i);
+    while ((e = next_of(w, &n))) {
         if (!e->part || e->seq <= since_of(s->since, (uint32_t)e->part->key[0]))
             continue;
         struct ring_found found = {.origin = {(uint32_t)e->part->key[0], e->part->key[1]},
