@@ -1,5 +1,6 @@
 /* One table (config.def) becomes an array of rows; everything here walks that array. */
 #include "config.h"
+#include "mesh.h"
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>

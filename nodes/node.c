@@ -207,6 +207,7 @@ static int build_mesh(struct node *n)
                              .local_pub = span_of(n->local_pub),
                              .local_router = span_of(n->local_router),
                              .self = n->self,
+                             .version = c->mesh_version,
                              .peer_timeout_ms = c->peer_timeout_ms,
                              .start_wait_ms = START_WAIT_MS,
                              .ring = {.max_ms = c->ring_ms, .max_bytes = c->ring_bytes},

@@ -1,4 +1,5 @@
 #include "config.h"
+#include "mesh.h"
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -85,6 +86,7 @@ static void test_defaults(void **state)
     assert_string_equal(config.transports, "polling,websocket");
     assert_int_equal(config.log_level, LOG_INFO);
     assert_int_equal(config.ready_fd, -1);
+    assert_int_equal(config.mesh_version, MESH_VERSION);
     assert_true(strlen(config.name) > 0);
     config_free(&config);
 }
