@@ -160,17 +160,17 @@ int cluster_set(struct cluster *c, enum mesh_topic topic, struct span key, struc
     memcpy(t->key + 1, key.p, key.n);
     if (value.n)
         memcpy(t->key + t->key_n, value.p, value.n);
-    HASH_FIND(hh, c->told, t->key, t->key_n, old);
-    if (old)
-        forget_told(c, old);
-    if (value.n)
-        HASH_ADD(hh, c->told, key, t->key_n, t);
     c->record.kind = MESH_SET;
     c->record.message = (struct mesh_message){.topic = topic, .key = key, .bytes = value};
-    int err = peers_publish(c->peers, &c->record) ? 0 : ERR_MEMORY;
-    if (!value.n)
+    bool is_said = peers_publish(c->peers, &c->record) != 0;
+    HASH_FIND(hh, c->told, t->key, t->key_n, old);
+    if (old && is_said)
+        forget_told(c, old);
+    if (value.n && is_said)
+        HASH_ADD(hh, c->told, key, t->key_n, t);
+    else
         free(t);
-    return err;
+    return is_said ? 0 : ERR_MEMORY;
 }
 
 void cluster_note(struct cluster *c, enum mesh_topic topic, struct span bytes)

@@ -72,6 +72,14 @@ void peers_choose_version(struct peers *m)
     log_event(LOG_INFO, "mesh_version", LOG_UINT("version", version));
 }
 
+void peers_heard_version(struct peers *m, struct origin *o, unsigned version)
+{
+    if (o->version >= version)
+        return;
+    o->version = version;
+    peers_choose_version(m);
+}
+
 uint64_t peers_publish(struct peers *m, struct mesh_record *record)
 {
     const struct mesh_emit *emit = record->kind == MESH_EMIT ? &record->emit : NULL;
@@ -152,7 +160,8 @@ static void take_repaired(struct peers *m, struct reading *in, const struct mesh
     if (!in->repaired)
         return;
     records_gone(m, in->repaired, in->head.origin, repair->gone_to);
-    in->repaired->asked_to = repair->to;
+    if (repair->to >= repair->from)
+        in->repaired->asked_to = repair->to;
 }
 
 static void take_numbered(struct peers *m, struct reading *in, const struct mesh_record *record)
@@ -233,19 +242,23 @@ void peers_receive(struct peers *m, struct span bytes)
     if (same_origin(in.head.origin, m->options.self))
         return;
     in.from = peers_find_origin(m, in.head.origin);
-    if (in.head.version > m->options.version || (in.from && in.from->is_over))
+    if (in.head.version > m->options.version)
         return;
     /* Of a dead one only records may be known so far: it lives when it has said who it is. */
-    if (in.from && !peers_of_origin(m, in.from))
+    if (in.from && (in.from->is_over || !peers_of_origin(m, in.from)))
         in.from = NULL;
-    if (in.from)
+    if (in.from) {
+        peers_heard_version(m, in.from, in.head.version);
         life_heard(m, in.from);
+    }
     m->is_busy = m->user.is_busy && m->user.is_busy(m->user.user);
     while ((got = mesh_read(&r, &m->record)) == 1)
         take_record(m, &in, &m->record);
     if (got < 0)
         metrics_add(m->metrics, METRIC_MESH_REJECTED, 1);
-    if (in.is_last_part)
+    if (in.in_snapshot && got < 0)
+        in.from->presence_begun = false; /* asked for again */
+    else if (in.is_last_part)
         presence_finish(m, in.from);
     if (in.repaired)
         records_look_for_holes(m, in.repaired);

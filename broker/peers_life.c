@@ -18,6 +18,9 @@
 enum {
     FILL_LATER = 1024,       /* records of a peer's past that a node that is ready still takes for its ring */
     UNHEARD_PEER_MS = 60000, /* one that others told of and that never answers is let go */
+    HELLO_NEWER_MS = 10000,  /* to one that was heard in an older version only: a hello may have been lost */
+    FULL_MS = 60000,         /* between two complaints that there are too many peers */
+    JUST_DEAD_MS = 10000,
 };
 
 /* ---- origins and peers ---- */
@@ -78,7 +81,8 @@ struct peer *peers_of_origin(const struct peers *m, const struct origin *o)
 static struct peer *peer_at(const struct peers *m, struct span router)
 {
     struct peer *p = m->peers;
-    while (p && !span_eq(span_of(p->router), router) && !(p->alias[0] && span_eq(span_of(p->alias), router)))
+    while (p && !span_eq(span_of(p->router), router) &&
+           !(p->own_router[0] && span_eq(span_of(p->own_router), router)))
         p = p->next;
     return p;
 }
@@ -104,13 +108,25 @@ static void say_hello(struct peers *m, struct peer *p, unsigned version, struct 
         peers_send_as(m, p, o->version - 1, &record);
 }
 
+static void complain_full(struct peers *m, struct span router)
+{
+    if (m->full_ms && peers_now_ms(m) - m->full_ms < FULL_MS)
+        return;
+    m->full_ms = peers_now_ms(m);
+    log_event(LOG_WARN, "too_many_peers", LOG_UINT("limit", LIMIT_OFFSET_ORIGINS),
+              LOG_SPAN("refused", router));
+}
+
 static struct peer *new_peer(struct peers *m, struct span pub, struct span router)
 {
     unsigned n = 0;
     for (const struct peer *p = m->peers; p; p = p->next)
         n++;
-    if (n >= LIMIT_OFFSET_ORIGINS || router.n == 0 || router.n > MESH_ENDPOINT_BYTES ||
-        pub.n > MESH_ENDPOINT_BYTES)
+    if (n >= LIMIT_OFFSET_ORIGINS) {
+        complain_full(m, router);
+        return NULL;
+    }
+    if (router.n == 0 || router.n > MESH_ENDPOINT_BYTES || pub.n > MESH_ENDPOINT_BYTES)
         return NULL;
     struct peer *p = calloc(1, sizeof(*p));
     if (!p)
@@ -164,7 +180,9 @@ void peers_found(struct peers *m, struct span pub, struct span router)
 
 static struct mesh_endpoints endpoints_of(const struct peer *p)
 {
-    return (struct mesh_endpoints){span_of(p->pub), span_of(p->router)};
+    bool has_own = p->own_router[0] != '\0';
+    return (struct mesh_endpoints){span_of(has_own ? p->own_pub : p->pub),
+                                   span_of(has_own ? p->own_router : p->router)};
 }
 
 /* Whoever was told of this node only learns of the others that it can reach, and they of it: nodes of a host by their
@@ -190,6 +208,9 @@ void life_peers(struct peers *m, const struct mesh_peers *list)
     const struct peers_options *o = &m->options;
     for (unsigned i = 0; i < list->n; i++) {
         struct mesh_endpoints e = list->peer[i];
+        bool is_path = e.router.n > 6 && memcmp(e.router.p, "ipc://", 6) == 0;
+        if ((is_path ? o->local_router.n : o->router.n) == 0)
+            continue; /* it could not answer */
         if (!span_eq(e.router, o->router) && !span_eq(e.router, o->local_router) && !peer_at(m, e.router))
             new_peer(m, e.pub, e.router);
     }
@@ -256,10 +277,12 @@ void life_heard(struct peers *m, struct origin *o)
         introduce(m, peers_of_origin(m, o));
 }
 
-/* Its past, as far as it is held, goes into the ring before this node is ready. */
+/* Its past, as far as it is held, goes into the ring before this node is ready. Until then nobody here has waited for
+ * any of it, so the last hello tells where the past ends; the first one may have waited in a queue for long. */
 static void begin_origin(struct peers *m, struct origin *o, uint64_t newest)
 {
     bool fills = !m->is_ready || newest <= FILL_LATER;
+    o->has_begun = true;
     if (o->newest < newest)
         o->newest = newest;
     if (fills && o->fill_to < newest)
@@ -277,32 +300,41 @@ static struct peer *peer_of_hello(struct peers *m, const struct mesh_hello *hell
         return p ? p : new_peer(m, hello->pub, hello->router);
     if (p) {
         named->was_named |= p->was_named;
+        if (!named->origin)
+            named->origin = p->origin;
         free_peer(m, p);
     }
-    if (hello->router.n <= MESH_ENDPOINT_BYTES)
-        snprintf(named->alias, sizeof(named->alias), "%.*s", (int)hello->router.n, hello->router.p);
+    snprintf(named->own_pub, sizeof(named->own_pub), "%.*s", (int)hello->pub.n, hello->pub.p);
+    snprintf(named->own_router, sizeof(named->own_router), "%.*s", (int)hello->router.n, hello->router.p);
     return named;
+}
+
+/* This origin is there now. False: it was there before the one that is, and these are late words of it. */
+static bool take_seat(struct peers *m, struct peer *p, struct origin *o)
+{
+    bool is_taken = p->origin && p->origin != o && p->origin->state != ORIGIN_DEAD;
+    if (is_taken && o->is_over)
+        return false;
+    if (is_taken)
+        die(m, p->origin); /* started again */
+    if (p->origin && p->origin != o)
+        p->origin->is_over = true;
+    p->origin = o;
+    o->is_over = false;
+    return true;
 }
 
 void life_hello(struct peers *m, const struct mesh_head *head, const struct mesh_hello *hello)
 {
     struct peer *p = peer_of_hello(m, hello);
     struct origin *o = peers_find_origin(m, head->origin);
-    if (!o)
+    if (!o && p)
         o = new_origin(m, head->origin);
-    if (!p || !o)
+    if (!p || !o || !take_seat(m, p, o))
         return;
-    if (p->origin != o) {
-        if (p->origin && p->origin->state != ORIGIN_DEAD) {
-            die(m, p->origin); /* started again */
-            p->origin->is_over = true;
-        }
+    if (!m->is_ready || !o->has_begun)
         begin_origin(m, o, hello->newest);
-    }
-    p->origin = o;
-    if (o->version < head->version)
-        o->version = head->version;
-    peers_choose_version(m);
+    peers_heard_version(m, o, head->version);
     snprintf(p->name, sizeof(p->name), "%.*s", (int)hello->name.n, hello->name.p);
     if (!hello->answer)
         say_hello(m, p, head->version, hello->asked);
@@ -344,12 +376,23 @@ void life_heartbeat(struct peers *m, struct origin *o, const struct mesh_heartbe
     }
 }
 
-/* The living first: they wait to be confirmed. */
-static void list_heard(const struct peers *m, struct mesh_heartbeat *beat, bool living)
+enum urgency { LIVING, JUST_DEAD, LONG_DEAD, URGENCIES };
+
+static enum urgency urgency_of(const struct peers *m, const struct origin *o)
 {
-    for (struct origin *o = m->origins; o && beat->n_heard < LIMIT_OFFSET_ORIGINS; o = o->hh.next)
-        if ((o->state != ORIGIN_DEAD) == living)
-            beat->heard[beat->n_heard++] = (struct mesh_heard){o->id, o->received};
+    if (o->state != ORIGIN_DEAD)
+        return LIVING;
+    return peers_now_ms(m) - o->died_ms < JUST_DEAD_MS ? JUST_DEAD : LONG_DEAD;
+}
+
+/* The living first: they wait to be confirmed. Then those whose last words are still looked for. */
+static void list_heard(const struct peers *m, struct mesh_heartbeat *beat)
+{
+    beat->n_heard = 0;
+    for (unsigned urgency = LIVING; urgency < URGENCIES; urgency++)
+        for (struct origin *o = m->origins; o && beat->n_heard < LIMIT_OFFSET_ORIGINS; o = o->hh.next)
+            if (urgency_of(m, o) == urgency)
+                beat->heard[beat->n_heard++] = (struct mesh_heard){o->id, o->received};
 }
 
 static void send_heartbeat(struct peers *m)
@@ -361,9 +404,7 @@ static void send_heartbeat(struct peers *m)
     beat->sent_us = peers_now_ms(m) * 1000;
     beat->ready = m->is_ready;
     beat->draining = m->is_draining;
-    beat->n_heard = 0;
-    list_heard(m, beat, true);
-    list_heard(m, beat, false);
+    list_heard(m, beat);
     peers_send_batch(m); /* what it counts comes before it */
     if (peers_begin(m, &m->scratch, m->pub_version) == 0 && mesh_write(&m->scratch, record) == 0)
         m->link.publish(m->link.link, peers_message(&m->scratch));
@@ -395,9 +436,12 @@ static void forget_old(struct peers *m)
 
 static void greet(struct peers *m)
 {
-    for (struct peer *p = m->peers; p; p = p->next)
-        if (!peer_lives(p) && peers_now_ms(m) - p->hello_ms >= HELLO_MS)
+    for (struct peer *p = m->peers; p; p = p->next) {
+        bool is_older = peer_lives(p) && p->origin->version < m->options.version;
+        uint64_t since_ms = peers_now_ms(m) - p->hello_ms;
+        if (peer_lives(p) ? is_older && since_ms >= HELLO_NEWER_MS : since_ms >= HELLO_MS)
             say_hello(m, p, 0, (struct span){"", 0});
+    }
 }
 
 static void on_heartbeat(struct timer *t)

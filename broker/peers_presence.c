@@ -4,12 +4,21 @@
 
 void peers_put_presence(struct peers *m, enum mesh_kind kind, const struct mesh_presence *presence)
 {
-    mesh_write(&m->parts, &(struct mesh_record){.kind = kind, .presence = *presence});
+    struct mesh_record *record = &m->record; /* a new one would cost more than what is in it */
+    record->kind = kind;
+    record->seq = 0;
+    memcpy(&record->presence, presence,
+           offsetof(struct mesh_presence, rooms) + presence->n_rooms * sizeof(presence->rooms[0]));
+    mesh_write(&m->parts, record);
 }
 
 void peers_put_set(struct peers *m, const struct mesh_message *set)
 {
-    mesh_write(&m->parts, &(struct mesh_record){.kind = MESH_SET, .message = *set});
+    struct mesh_record *record = &m->record;
+    record->kind = MESH_SET;
+    record->seq = 0;
+    record->message = *set;
+    mesh_write(&m->parts, record);
 }
 
 void presence_apply(struct peers *m, struct origin *o, const struct mesh_record *record)
@@ -29,7 +38,7 @@ void presence_forget(struct origin *o)
 
 static void hold_late(struct origin *o, const struct mesh_record *record)
 {
-    if (o->late.bytes + record->raw.n > HELD_BYTES || held_add(&o->late, record->seq, record->raw))
+    if (!held_fits(&o->late, record->raw) || held_add(&o->late, record->seq, record->raw))
         presence_forget(o);
 }
 

@@ -47,6 +47,9 @@ struct origin {
     unsigned asked_n;
     bool in_hole;
     uint64_t waits_since_ms; /* its next record waits for another origin's; 0: it does not */
+    uint64_t vain;    /* received + 1 when somebody waited for more of this one in vain; 0: nobody has */
+    unsigned gone_n;  /* how many have said that what is asked for is gone, */
+    uint64_t gone_to; /* and the least of what they said */
     enum presence_state presence;
     uint64_t presence_as_of, presence_asked_ms;
     uint64_t presence_since; /* received when it was asked for: an older snapshot answers an older question */
@@ -55,7 +58,8 @@ struct origin {
     struct held_list late;   /* presence records that came during the snapshot */
     uint64_t hears_us;       /* our number that it has */
     bool hears_this_boot;
-    bool is_over; /* started again: what is still under way from then counts no more */
+    bool has_begun; /* a hello has said where its numbers begin for this node */
+    bool is_over;   /* started again: what is still under way from then counts no more */
     bool is_draining;
     unsigned version; /* the highest one in which it was heard */
     unsigned n_heard;
@@ -75,8 +79,9 @@ struct peer {
     char name[MESH_NAME_BYTES + 1];
     char pub[MESH_ENDPOINT_BYTES + 1];
     char router[MESH_ENDPOINT_BYTES + 1];
-    char alias[MESH_ENDPOINT_BYTES +
-               1]; /* what it calls its router itself, when that is another name; or "" */
+    /* What it calls these itself, when those are other names; or "". */
+    char own_pub[MESH_ENDPOINT_BYTES + 1];
+    char own_router[MESH_ENDPOINT_BYTES + 1];
 };
 
 struct peers {
@@ -93,7 +98,7 @@ struct peers {
     msgpack_sbuffer batch, scratch, parts;
     struct reactor_task flush;
     struct timer heartbeat;
-    uint64_t started_ms, beat_ms;
+    uint64_t started_ms, beat_ms, full_ms; /* full: a peer too many was refused */
     bool is_ready, is_draining;
     bool is_busy; /* the hub can take no more emits for a while: what comes is held, or repaired later */
     struct mesh_record record; /* large: one is enough */
@@ -137,6 +142,8 @@ void peers_send_as(struct peers *m, const struct peer *p, unsigned version, cons
 void peers_send_batch(struct peers *m);
 /* Somebody has come or gone: what is published is for all who live. */
 void peers_choose_version(struct peers *m);
+/* It was heard in this version. */
+void peers_heard_version(struct peers *m, struct origin *o, unsigned version);
 
 /* ---- peers_life.c ---- */
 
@@ -154,6 +161,8 @@ void life_peers(struct peers *m, const struct mesh_peers *list);
 
 /* ---- peers_records.c ---- */
 
+/* Does it fit? One always does. */
+bool held_fits(const struct held_list *list, struct span raw);
 /* In the order of numbers, each once. 0 or ERR_MEMORY. */
 int held_add(struct held_list *list, uint64_t seq, struct span raw);
 struct held *held_take(struct held_list *list);

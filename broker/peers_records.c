@@ -9,6 +9,11 @@
 
 /* ---- lists of waiting records ---- */
 
+bool held_fits(const struct held_list *list, struct span raw)
+{
+    return list->bytes == 0 || list->bytes + sizeof(struct held) + raw.n <= HELD_BYTES;
+}
+
 int held_add(struct held_list *list, uint64_t seq, struct span raw)
 {
     struct held *h = malloc(sizeof(*h) + raw.n), **at = &list->first;
@@ -30,7 +35,7 @@ int held_add(struct held_list *list, uint64_t seq, struct span raw)
     *at = h;
     if (!h->next)
         list->end = &h->next;
-    list->bytes += raw.n;
+    list->bytes += sizeof(*h) + raw.n;
     return 0;
 }
 
@@ -40,7 +45,7 @@ struct held *held_take(struct held_list *list)
     list->first = h->next;
     if (!list->first)
         list->end = &list->first;
-    list->bytes -= h->n;
+    list->bytes -= sizeof(*h) + h->n;
     return h;
 }
 
@@ -91,6 +96,7 @@ static void accept_next(struct peers *m, struct origin *o, const struct mesh_rec
     o->received = record->seq;
     o->progress_ms = peers_now_ms(m);
     o->waits_since_ms = 0;
+    o->gone_n = 0;
     if (o->newest < record->seq)
         o->newest = record->seq;
     keep(m, o, record);
@@ -99,18 +105,22 @@ static void accept_next(struct peers *m, struct origin *o, const struct mesh_rec
     deliver(m, o, record);
 }
 
-/* A sender that has moved here from another node: what it said there comes first, if it comes at all. */
+/* A sender that has moved here from another node: what it said there comes first, if it comes at all. Many may have
+ * moved from a node that has died with its last words: all of them together wait for these once. */
 static bool waits_for_other(struct peers *m, struct origin *o, const struct mesh_record *record)
 {
     const struct mesh_emit *emit = &record->emit;
     if (record->kind != MESH_EMIT || emit->after_origin.tag == 0 || is_filling(o))
         return false;
-    const struct origin *other = peers_find_origin(m, emit->after_origin);
-    if (!other || other->received >= emit->after_seq)
+    struct origin *other = peers_find_origin(m, emit->after_origin);
+    if (!other || other == o || other->received >= emit->after_seq || other->vain == other->received + 1)
         return false;
     if (o->waits_since_ms == 0)
         o->waits_since_ms = peers_now_ms(m);
-    return peers_now_ms(m) - o->waits_since_ms < HOLE_WAIT_MS;
+    if (peers_now_ms(m) - o->waits_since_ms < HOLE_WAIT_MS)
+        return true;
+    other->vain = other->received + 1;
+    return false;
 }
 
 static bool can_accept(struct peers *m, struct origin *o, const struct mesh_record *record)
@@ -145,7 +155,7 @@ void records_take(struct peers *m, struct origin *o, const struct mesh_record *r
     }
     if (o->newest < record->seq)
         o->newest = record->seq;
-    if (o->held.bytes + record->raw.n <= HELD_BYTES)
+    if (held_fits(&o->held, record->raw))
         held_add(&o->held, record->seq, record->raw);
 }
 
@@ -159,10 +169,10 @@ static bool has(const struct origin *who, struct mesh_origin of, uint64_t seq)
     return false;
 }
 
-/* Whom to ask the nth time: the origin itself while it lives, then others who have the number. */
-static struct peer *whom_to_ask(const struct peers *m, const struct origin *o, unsigned nth)
+/* Whom to ask, in turn: the origin itself while it lives, then others who have the number. */
+static unsigned list_able(const struct peers *m, const struct origin *o,
+                          struct peer *able[LIMIT_OFFSET_ORIGINS])
 {
-    struct peer *able[LIMIT_OFFSET_ORIGINS];
     unsigned n = 0;
     if (o->state == ORIGIN_LIVE && peers_of_origin(m, o))
         able[n++] = peers_of_origin(m, o);
@@ -170,6 +180,13 @@ static struct peer *whom_to_ask(const struct peers *m, const struct origin *o, u
         if (p->origin && p->origin != o && p->origin->state == ORIGIN_LIVE &&
             has(p->origin, o->id, o->received + 1))
             able[n++] = p;
+    return n;
+}
+
+static struct peer *whom_to_ask(const struct peers *m, const struct origin *o, unsigned nth)
+{
+    struct peer *able[LIMIT_OFFSET_ORIGINS];
+    unsigned n = list_able(m, o, able);
     return n ? able[nth % n] : NULL;
 }
 
@@ -181,6 +198,8 @@ static void declare_lost(struct peers *m, struct origin *o, uint64_t last)
         last = o->fill_to;
     o->received = last;
     o->progress_ms = peers_now_ms(m);
+    o->waits_since_ms = 0;
+    o->gone_n = 0;
     ring_restart(m->ring, o->id);
     if (!is_silent) {
         log_event(LOG_WARN, "mesh_gap", LOG_UINT("tag", o->id.tag), LOG_UINT("boot", o->id.boot),
@@ -222,7 +241,7 @@ static void begin_hole(struct peers *m, struct origin *o)
     o->in_hole = true;
     o->progress_ms = peers_now_ms(m);
     o->asked_ms = o->asked_to = 0;
-    o->asked_n = 0;
+    o->asked_n = o->gone_n = 0;
 }
 
 void records_look_for_holes(struct peers *m, struct origin *o)
@@ -243,8 +262,23 @@ void records_look_for_holes(struct peers *m, struct origin *o)
 
 void records_gone(struct peers *m, struct origin *o, struct mesh_origin says, uint64_t gone_to)
 {
-    if (gone_to > o->received && (same_origin(says, o->id) || is_filling(o)))
+    struct peer *able[LIMIT_OFFSET_ORIGINS];
+    if (gone_to <= o->received)
+        return;
+    if (same_origin(says, o->id)) {
         declare_lost(m, o, gone_to);
+        return;
+    }
+    if (!is_filling(o))
+        return;
+    if (o->gone_n++ == 0 || gone_to < o->gone_to)
+        o->gone_to = gone_to;
+    if (o->gone_n >= list_able(m, o, able)) {
+        declare_lost(m, o, o->gone_to);
+        return;
+    }
+    o->asked_n++;
+    o->asked_ms = 0; /* the next one, at once */
 }
 
 /* The last number from first on that one answer may hold. */
@@ -268,7 +302,7 @@ void records_answer(struct peers *m, const struct peer *p, const struct mesh_rep
         seq = first;
     answer.gone_to = seq > asked->to ? asked->to : seq - 1;
     last = end_of_answer(m, asked->origin, seq, last < asked->to ? last : asked->to);
-    answer.to = last;
+    answer.to = seq > asked->to ? asked->to : last;
     do {
         if (peers_begin(m, &m->scratch, version) ||
             mesh_write(&m->scratch, &(struct mesh_record){.kind = MESH_REPAIRED, .repair = answer}))
@@ -276,6 +310,7 @@ void records_answer(struct peers *m, const struct peer *p, const struct mesh_rep
         for (; seq <= last && m->scratch.size < BATCH_BYTES; seq++)
             mesh_write_as(&m->scratch, version, ring_get(m->ring, asked->origin, seq));
         m->link.send(m->link.link, p->channel, peers_message(&m->scratch));
+        answer.gone_to = 0; /* said once */
     } while (seq <= last);
 }
 

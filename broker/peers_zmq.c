@@ -16,7 +16,8 @@ enum {
     BATCH_BYTES = 64 * 1024, /* largest message: peers.c */
     RECONNECT_MS = 50,
     RECONNECT_MAX_MS = 1000,
-    DIRECT_QUEUE = 256, /* messages to one peer alone; what does not fit is asked for again */
+    DIRECT_QUEUE =
+        4096, /* messages to one peer alone; a snapshot of presence has to fit, the rest is asked for again */
 };
 
 /* A socket that is read. */

@@ -308,15 +308,6 @@ static inline void crowd(unsigned i)
     }
 }
 
-/* Leaves out a test that is known to fail; with STARLING_BROKEN in the environment it runs. */
-static inline void is_broken(const char *why)
-{
-    if (getenv("STARLING_BROKEN"))
-        return;
-    print_message("left out: %s\n", why);
-    skip();
-}
-
 /* ---- conditions ---- */
 
 static inline bool is_up(unsigned i)
