@@ -40,6 +40,7 @@ struct net_node {
     struct net *net;
     unsigned index;
     char pub[16], router[16];
+    char local_pub[16], local_router[16]; /* as nodes of the same host name it, if a test has them do so */
     struct reactor *reactor;
     struct peers *peers; /* NULL: down */
     bool is_frozen;
@@ -209,6 +210,8 @@ static inline void net_init(struct net *net, uint64_t seed)
         node->index = i;
         snprintf(node->pub, sizeof(node->pub), "tcp://pub-%u", i % 10);
         snprintf(node->router, sizeof(node->router), "tcp://router-%u", i % 10);
+        snprintf(node->local_pub, sizeof(node->local_pub), "ipc://p-%u", i % 10);
+        snprintf(node->local_router, sizeof(node->local_router), "ipc://r-%u", i % 10);
     }
 }
 
@@ -225,6 +228,8 @@ static inline struct peers *net_start(struct net *net, unsigned i, struct reacto
     MUST(!node->peers);
     o.pub = span_of(node->pub);
     o.router = span_of(node->router);
+    o.local_pub = span_of(node->local_pub);
+    o.local_router = span_of(node->local_router);
     node->reactor = r;
     node->is_frozen = false;
     node->peers = peers_new(r, metrics, &o, &link, user);
@@ -236,6 +241,12 @@ static inline void net_name(struct net *net, unsigned i, unsigned other)
 {
     MUST(peers_add_peer(net->node[i].peers, span_of(net->node[other].pub),
                         span_of(net->node[other].router)) == 0);
+}
+
+static inline void net_name_local(struct net *net, unsigned i, unsigned other)
+{
+    MUST(peers_add_peer(net->node[i].peers, span_of(net->node[other].local_pub),
+                        span_of(net->node[other].local_router)) == 0);
 }
 
 /* At once, as by SIGKILL: what it has not sent is lost, and what is on the way to it. */

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-enum { BOOTS = 3, SOCKETS = 40, ROOMS = 16 };
+enum { BOOTS = 3, SOCKETS = 40, ROOMS = 16, KEYS = 12 };
 
 struct seat {
     bool is_in;
@@ -24,8 +24,10 @@ struct seat {
 struct view {
     uint64_t next; /* number; 0: nothing has come yet */
     uint64_t emits, lost;
+    uint64_t last_turn; /* of its last emit among all that the node was given */
     unsigned gaps, voids;
     struct seat socket[SOCKETS];
+    uint64_t key[KEYS]; /* 0: none */
 };
 
 static struct node {
@@ -36,7 +38,10 @@ static struct node {
     struct mesh_origin self;
     char name[16];
     unsigned readies;
+    uint64_t turns;
+    bool is_busy;
     struct seat socket[SOCKETS];
+    uint64_t key[KEYS];
     struct view view[NET_NODES][BOOTS];
 } nodes[NET_NODES];
 
@@ -74,7 +79,9 @@ static inline void on_emit(void *user, struct mesh_origin from, uint64_t seq, co
                                 (unsigned long long)seq);
     CHECK(emit->args.n >= n && memcmp(emit->args.p, text, n) == 0);
     CHECK(v->next == 0 || (has_presence ? seq >= v->next : seq == v->next));
+    CHECK(!nodes[index_of(user)].is_busy);
     v->next = seq + 1;
+    v->last_turn = ++nodes[index_of(user)].turns;
     v->emits++;
 }
 
@@ -108,14 +115,36 @@ static inline void on_presence_void(void *user, struct mesh_origin from)
 {
     struct view *v = view_of(index_of(user), from);
     memset(v->socket, 0, sizeof(v->socket));
+    memset(v->key, 0, sizeof(v->key));
     v->voids++;
 }
 
 static inline void on_set(void *user, struct mesh_origin from, const struct mesh_message *set)
 {
-    (void)user;
-    (void)from;
-    (void)set;
+    assert_true(set->key.n == 1 && (uint8_t)set->key.p[0] < KEYS);
+    uint64_t *value = &view_of(index_of(user), from)->key[(uint8_t)set->key.p[0]];
+    *value = 0;
+    assert_true(set->bytes.n == 0 || set->bytes.n >= sizeof(*value));
+    if (set->bytes.n)
+        memcpy(value, set->bytes.p, sizeof(*value));
+}
+
+static inline bool is_busy(void *user)
+{
+    return ((struct node *)user)->is_busy;
+}
+
+/* As large as asked for; 0: none. */
+static inline struct mesh_message set_of(uint8_t *key, uint64_t *value, size_t bytes)
+{
+    static char text[70000];
+    assert_true(bytes <= sizeof(text));
+    memcpy(text, value, sizeof(*value));
+    return (struct mesh_message){.topic = MESH_TOPIC_AGENTS,
+                                 .key = {(char *)key, 1},
+                                 .bytes = {text, *value == 0              ? 0
+                                                 : bytes > sizeof(*value) ? bytes
+                                                                          : sizeof(*value)}};
 }
 
 static inline void on_gap(void *user, struct mesh_origin from, uint64_t first, uint64_t last)
@@ -159,6 +188,12 @@ static inline void put_presence(void *user, struct peers *m)
         if (p.n_rooms)
             peers_put_presence(m, MESH_JOIN, &p);
     }
+    for (uint8_t k = 0; k < KEYS; k++) {
+        uint64_t value = node->key[k];
+        struct mesh_message set = set_of(&k, &value, 0);
+        if (value)
+            peers_put_set(m, &set);
+    }
 }
 
 static inline void on_ready(void *user)
@@ -177,6 +212,7 @@ static inline void start_node(unsigned i, uint64_t boot)
                               .on_presence_void = on_presence_void,
                               .on_set = on_set,
                               .on_gap = on_gap,
+                              .is_busy = is_busy,
                               .put_presence = put_presence,
                               .on_ready = on_ready};
     memset(n, 0, sizeof(*n));
@@ -299,6 +335,19 @@ static inline void move_at_random(unsigned i)
     move(i, kind, (unsigned)net_draw(&net, SOCKETS), 1u << net_draw(&net, ROOMS));
 }
 
+static inline void set_key_long(unsigned i, uint8_t key, uint64_t value, size_t bytes)
+{
+    nodes[i].key[key] = value;
+    record.kind = MESH_SET;
+    record.message = set_of(&key, &value, bytes);
+    assert_int_not_equal(peers_publish(nodes[i].peers, &record), 0);
+}
+
+static inline void set_key(unsigned i, uint8_t key, uint64_t value)
+{
+    set_key_long(i, key, value, 0);
+}
+
 /* Some 170 KB when all of it is said at once. */
 static inline void crowd(unsigned i)
 {
@@ -356,6 +405,17 @@ static inline bool all_know_the_truth(void *arg)
         for (unsigned j = 0; j < NET_NODES; j++)
             if (i != j && is_up(i) && is_up(j) &&
                 memcmp(view_of(i, nodes[j].self)->socket, nodes[j].socket, sizeof(nodes[j].socket)) != 0)
+                return false;
+    return true;
+}
+
+static inline bool all_know_the_keys(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < NET_NODES; i++)
+        for (unsigned j = 0; j < NET_NODES; j++)
+            if (i != j && is_up(i) && is_up(j) &&
+                memcmp(view_of(i, nodes[j].self)->key, nodes[j].key, sizeof(nodes[j].key)) != 0)
                 return false;
     return true;
 }
