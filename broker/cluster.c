@@ -52,7 +52,7 @@ uint64_t cluster_emit(struct cluster *c, const struct emit *e)
     out->nsp = e->nsp;
     out->event = e->event;
     out->args = e->args;
-    out->is_volatile = e->is_volatile;
+    out->is_volatile = e->is_volatile || e->wait; /* who is asked must answer now: it is not recovered */
     out->n_to = e->n_to;
     out->n_except = e->n_except;
     out->n_attachments = e->n_attachments;
@@ -219,6 +219,11 @@ static void on_published(void *user)
 void cluster_use_mirror(struct cluster *c, struct mirror *mirror)
 {
     c->mirror = mirror;
+}
+
+struct mirror *cluster_mirror(const struct cluster *c)
+{
+    return c->mirror;
 }
 
 static bool is_busy(void *user)

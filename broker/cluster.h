@@ -27,6 +27,7 @@ void cluster_part(struct cluster *c, const struct socket *s, struct span room);
 /* Told of everything that this node publishes, and of peers that die. May be NULL. */
 struct mirror;
 void cluster_use_mirror(struct cluster *c, struct mirror *mirror);
+struct mirror *cluster_mirror(const struct cluster *c);
 
 /* ---- for other parts of the node, which have counterparts on the other nodes ---- */
 

@@ -80,8 +80,6 @@ static void retry_later(struct mirror *m)
         reactor_timer_set(m->reactor, &m->timer, RETRY_MS);
 }
 
-static void send_next(struct mirror *m);
-
 static void on_appended(void *user, int err)
 {
     struct mirror *m = user;

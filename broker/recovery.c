@@ -1,5 +1,6 @@
 #include "recovery.h"
 #include "client.h"
+#include "container.h"
 #include "err.h"
 #include "fanout.h"
 #include "frames.h"
@@ -17,8 +18,17 @@ struct recovery {
     struct offset now;
     struct peers_position position[LIMIT_OFFSET_ORIGINS];
     struct mesh_record record; /* large: one is enough */
+    struct timer sweep;
     char text[LIMIT_OFFSET_BYTES];
 };
+
+/* An offset that was sent longer ago than this is too old. */
+static uint64_t fresh_ms(const struct recovery *r)
+{
+    return r->options.window_ms / FRESH_PARTS;
+}
+
+static void on_sweep(struct timer *t);
 
 struct recovery *recovery_new(struct reactor *r, struct hub *h, const struct recovery_options *o,
                               struct peers *peers, struct directory *directory)
@@ -32,6 +42,9 @@ struct recovery *recovery_new(struct reactor *r, struct hub *h, const struct rec
     v->peers = peers;
     v->directory = directory;
     h->recovery = v;
+    timer_init(&v->sweep, on_sweep);
+    if (o->ping_interval_ms > fresh_ms(v))
+        reactor_timer_set(r, &v->sweep, fresh_ms(v) / 2);
     return v;
 }
 
@@ -39,6 +52,7 @@ void recovery_free(struct recovery **vp)
 {
     if (!*vp)
         return;
+    reactor_timer_cancel((*vp)->reactor, &(*vp)->sweep);
     (*vp)->hub->recovery = NULL;
     free(*vp);
     *vp = NULL;
@@ -280,8 +294,18 @@ void recovery_tell_offset(struct recovery *r, struct socket *s)
 
 void recovery_on_ping(struct recovery *r, struct socket *s)
 {
-    bool is_old = reactor_now_ms(r->reactor) - s->offset_ms > r->options.window_ms / FRESH_PARTS;
+    bool is_old = reactor_now_ms(r->reactor) - s->offset_ms > fresh_ms(r);
     /* What waits in line is counted in the offset, but has not been sent. */
     if (s->entry && is_old && fanout_is_idle(r->hub->fanout))
         recovery_tell_offset(r, s);
+}
+
+/* Pings are too rare for this window. */
+static void on_sweep(struct timer *t)
+{
+    struct recovery *r = container_of(t, struct recovery, sweep);
+    for (const struct nsp *nsp = r->hub->nsps; nsp; nsp = nsp->hh.next)
+        for (struct socket *s = nsp->sockets; s; s = s->hh.next)
+            recovery_on_ping(r, s);
+    reactor_timer_set(r->reactor, t, fresh_ms(r) / 2);
 }

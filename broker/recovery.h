@@ -11,7 +11,7 @@
 struct recovery;
 
 struct recovery_options {
-    uint64_t window_ms;
+    uint64_t window_ms, ping_interval_ms;
     struct mesh_origin self;
 };
 

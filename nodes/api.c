@@ -6,6 +6,7 @@
 #include "container.h"
 #include "err.h"
 #include "json.h"
+#include "mirror.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,7 +24,9 @@ struct api_wait {
     struct api_wait *prev, *next;
     struct visit *visit;
     uint64_t seq;
-    bool is_confirm; /* of the mesh; otherwise acknowledgements of clients */
+    bool is_confirm;
+    struct mirror *mirror;
+        /* that is to confirm; NULL: the mesh */ /* of the mesh; otherwise acknowledgements of clients */
     struct ack_wait ack;
     struct buffer acks; /* JSON arrays with commas between them */
     uint32_t lost;
@@ -126,10 +129,12 @@ static void on_look(struct timer *t)
 {
     struct api_wait *w = container_of(t, struct api_wait, look);
     struct reactor *r = w->web->reactor;
-    if (cluster_is_confirmed(w->web->hub->cluster, w->seq))
+    if (w->mirror ? mirror_has(w->mirror, w->seq) : cluster_is_confirmed(w->web->hub->cluster, w->seq))
         finish_ok(w->visit, w->web, w->seq, w);
     else if (reactor_now_ms(r) >= w->until_ms)
-        finish_error(w->visit, 504, "sent, but not confirmed by all nodes in time");
+        finish_error(w->visit, 504,
+                     w->mirror ? "sent, but not confirmed by the mirror in time"
+                               : "sent, but not confirmed by all nodes in time");
     else {
         reactor_timer_set(r, t, CONFIRM_LOOK_MS);
         return;
@@ -143,11 +148,11 @@ static void on_look(struct timer *t)
 struct rest {
     struct name_list ns;
     uint64_t ack_ms;
-    bool confirm_mesh;
+    bool confirm_mesh, confirm_mirror;
 };
 
 /* NULL, or what is wrong. */
-static const char *read_rest(struct span body, struct rest *rest, bool is_cluster)
+static const char *read_rest(struct span body, struct rest *rest, struct cluster *cluster)
 {
     struct span confirm = json_get(body, "confirm"), ack = json_get(body, "ack");
     const char *wrong = name_list_read(&rest->ns, json_get(body, "ns"));
@@ -155,25 +160,29 @@ static const char *read_rest(struct span body, struct rest *rest, bool is_cluste
     rest->confirm_mesh = span_eq(confirm, SPAN("\"mesh\""));
     if (wrong || rest->ns.n > 1 || (rest->ns.n == 1 && rest->ns.name[0].p[0] != '/'))
         return "ns is a namespace that begins with /";
-    if (span_eq(confirm, SPAN("\"mirror\"")))
+    rest->confirm_mirror = span_eq(confirm, SPAN("\"mirror\""));
+    if (rest->confirm_mirror && !(cluster && cluster_mirror(cluster)))
         return "confirm: this node has no mirror";
-    if (confirm.n && !rest->confirm_mesh && !span_eq(confirm, SPAN("\"none\"")))
+    if (confirm.n && !rest->confirm_mesh && !rest->confirm_mirror && !span_eq(confirm, SPAN("\"none\"")))
         return "confirm is none, mesh or mirror";
     if (ack.n && (!json_uint(ack, ACK_TIMEOUT_MAX_MS, &rest->ack_ms) || rest->ack_ms == 0))
         return "ack is a time from 1 to 60000 ms";
     if (ack.n && json_is_true(json_get(body, "volatile")))
         return "ack and volatile do not go together";
-    if (ack.n && rest->confirm_mesh)
+    if (ack.n && (rest->confirm_mesh || rest->confirm_mirror))
         return "ack and confirm do not go together";
-    if (ack.n && is_cluster)
+    if (ack.n && cluster && peers_alive(cluster_peers(cluster)))
         return "ack: acknowledgements are not collected from several nodes in this version";
     return NULL;
 }
 
-static void wait_for_mesh(struct api_wait *w, uint64_t seq)
+static void wait_for_others(struct api_wait *w, uint64_t seq, bool mirror)
 {
     struct reactor *r = w->web->reactor;
     w->is_confirm = true;
+    w->mirror = mirror ? cluster_mirror(w->web->hub->cluster) : NULL;
+    if (w->mirror)
+        mirror_hurry(w->mirror);
     w->seq = seq;
     w->until_ms = reactor_now_ms(r) + CONFIRM_TIMEOUT_MS;
     timer_init(&w->look, on_look);
@@ -192,12 +201,12 @@ void api_run_emit(struct visit *v)
     }
     const char *wrong = emit_request_read(&r, visit_body(v));
     if (!wrong)
-        wrong = read_rest(visit_body(v), &rest, h->cluster != NULL);
+        wrong = read_rest(visit_body(v), &rest, h->cluster);
     if (wrong) {
         finish_error(v, 400, wrong);
         return;
     }
-    bool waits = rest.ack_ms || (rest.confirm_mesh && h->cluster);
+    bool waits = rest.ack_ms || rest.confirm_mirror || (rest.confirm_mesh && h->cluster);
     struct api_wait *w = waits ? wait_new(web, v) : NULL;
     if (waits && !w) {
         finish_error(v, 503, "too many requests wait");
@@ -223,6 +232,6 @@ void api_run_emit(struct visit *v)
     } else if (rest.ack_ms) {
         w->seq = seq;
     } else {
-        wait_for_mesh(w, seq);
+        wait_for_others(w, seq, rest.confirm_mirror);
     }
 }

@@ -57,7 +57,10 @@ static bool check_namespaces(const char *item)
 
 static bool check_recovery(const char *text)
 {
-    return strcmp(text, "off") == 0;
+    char *end;
+    unsigned long ms = strtoul(text, &end, 10);
+    return strcmp(text, "off") == 0 ||
+           (*text >= '0' && *text <= '9' && *end == '\0' && ms >= 1000 && ms <= 86400000);
 }
 
 static bool check_cors(const char *item)

@@ -11,6 +11,7 @@
 #include "log.h"
 #include "pass.h"
 #include "peers_zmq.h"
+#include "persist.h"
 #include "upkeep.h"
 #include "web.h"
 #include <errno.h>
@@ -41,6 +42,7 @@ struct node {
     struct cluster *cluster;
     struct peers *peers;
     struct peers_zmq *zmq;
+    struct persist *persist;
     struct pass *pass;
     struct handover *handover;
     struct drain drain;
@@ -210,7 +212,7 @@ static int build_mesh(struct node *n)
                              .version = c->mesh_version,
                              .peer_timeout_ms = c->peer_timeout_ms,
                              .start_wait_ms = START_WAIT_MS,
-                             .ring = {.max_ms = c->ring_ms, .max_bytes = c->ring_bytes},
+                             .ring = {.max_ms = persist_keep_ms(c), .max_bytes = c->ring_bytes},
                          },
                          &link, &user);
     if (!n->peers)
@@ -227,6 +229,45 @@ static int build_mesh(struct node *n)
     }
     int err = peers_zmq_start(n->zmq, n->peers);
     return err ? err : add_peers(n);
+}
+
+static void on_persist_start(void *user)
+{
+    struct node *n = user;
+    peers_start(n->peers);
+}
+
+static void on_persist_failed(void *user)
+{
+    struct node *n = user;
+    n->exit_code = 1;
+    reactor_stop(n->reactor);
+}
+
+static int build_persist(struct node *n)
+{
+    const struct config *c = n->config;
+    n->persist = persist_new(&(struct persist_parts){
+        .reactor = n->reactor,
+        .metrics = n->metrics,
+        .hub = n->hub,
+        .cluster = n->cluster,
+        .peers = n->peers,
+        .config = c,
+        .self = {.origin = n->self,
+                 .lives = true,
+                 .name = span_of(c->name),
+                 .host = span_of(n->host),
+                 .pub = span_of(n->mesh_pub),
+                 .router = span_of(n->mesh_router)},
+        .on_start = on_persist_start,
+        .on_failed = on_persist_failed,
+        .user = n,
+    });
+    if (!n->persist)
+        return ERR_SYSTEM;
+    n->web.store = persist_state(n->persist);
+    return 0;
 }
 
 static int build(struct node *n, const struct node_parts *parts)
@@ -271,7 +312,11 @@ static int build(struct node *n, const struct node_parts *parts)
                          });
     if (!n->front)
         return ERR_SYSTEM;
-    return has_mesh(c) ? build_mesh(n) : 0;
+    /* Without a mesh it is still the peers who number and keep what is said. */
+    if (!has_mesh(c) && !persist_is_wanted(c))
+        return 0;
+    int err = build_mesh(n);
+    return err ? err : build_persist(n);
 }
 
 static void take_apart(struct node *n)
@@ -282,6 +327,7 @@ static void take_apart(struct node *n)
     pass_free(&n->pass);
     front_free(&n->front);
     engine_free(&n->engine);
+    persist_free(&n->persist);
     if (n->cluster)
         cluster_free(&n->cluster);
     peers_free(&n->peers);
@@ -309,9 +355,12 @@ static int listen_on(struct node *n, uint32_t port, bool is_shared)
 
 /* ---- stopping ---- */
 
-static bool is_quiet(const struct node *n)
+static bool is_quiet(struct node *n)
 {
-    return engine_count(n->engine) == 0 && seam_is_idle(n->front->seam) && n->front->n_conns == 0;
+    if (engine_count(n->engine) == 0 && n->persist)
+        persist_stop(n->persist);
+    return engine_count(n->engine) == 0 && (!n->persist || persist_is_stopped(n->persist)) &&
+           seam_is_idle(n->front->seam) && n->front->n_conns == 0;
 }
 
 static void on_stop(struct timer *t)
@@ -480,7 +529,9 @@ int node_run(const struct config *config, struct node_parts *parts)
     upkeep_start(&n.upkeep, n.reactor);
     timer_init(&n.stats, on_stats);
     reactor_timer_set(n.reactor, &n.stats, STATS_EVERY_MS);
-    if (n.peers)
+    if (n.persist)
+        persist_start(n.persist);
+    else if (n.peers)
         peers_start(n.peers);
     else
         say_ready(&n);

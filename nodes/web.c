@@ -4,6 +4,7 @@
 #include "err.h"
 #include "json.h"
 #include "limit.h"
+#include "persist.h"
 #include "utf8.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,10 +85,12 @@ static void answer_health(struct visit *v, struct web *web)
 static void answer_ready(struct visit *v, struct web *web)
 {
     bool ready = atomic_load(&web->ready), draining = atomic_load(&web->draining);
+    bool degraded = web->store && atomic_load(web->store) == PERSIST_DOWN;
     visit_answer(v, ready ? 200 : 503, JSON_TYPE, "Cache-Control: no-store\r\n",
-                 ready      ? SPAN("{\"ok\":true,\"state\":\"ready\"}\n")
-                 : draining ? SPAN("{\"ok\":false,\"state\":\"draining\"}\n")
-                            : SPAN("{\"ok\":false,\"state\":\"stopping\"}\n"));
+                 ready && degraded ? SPAN("{\"ok\":true,\"state\":\"ready\",\"degraded\":\"no store\"}\n")
+                 : ready           ? SPAN("{\"ok\":true,\"state\":\"ready\"}\n")
+                 : draining        ? SPAN("{\"ok\":false,\"state\":\"draining\"}\n")
+                                   : SPAN("{\"ok\":false,\"state\":\"stopping\"}\n"));
 }
 
 static void answer_metrics(struct visit *v, struct web *web)

@@ -15,6 +15,7 @@ struct web {
     const char *path; /* of the transports: the client's files lie below it */
     struct cors cors;
     atomic_bool ready, draining;
+    const atomic_int *store; /* enum persist_state; NULL: there is none */
     struct api_wait *waits; /* api.c's; the reactor's */
     unsigned n_waits;
     bool stopping;

@@ -95,6 +95,7 @@ export const flagsOf = (options) =>
 export async function startServer(program, { port, ...options } = {}) {
   port ??= await freePort();
   const own = program === 'starling-node' ? { bind: '127.0.0.1', noPin: true } : {};
+  if (!reference) own.recovery = 'off'; // the protocol without what Starling adds; tests of recovery ask for it
   const [command, ...first] = commandOf(program);
   const child = spawn(command, [...first, ...flagsOf({ port, ...own, ...options })], {
     stdio: ['ignore', 'pipe', 'pipe'],

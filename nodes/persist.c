@@ -1,0 +1,197 @@
+#include "persist.h"
+#include "client.h"
+#include "directory.h"
+#include "log.h"
+#include "membership.h"
+#include "mirror.h"
+#include "recovery.h"
+#include "redis_url.h"
+#include "store_redis.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { STORE_WAIT_MS = 2000 }; /* at most, before a node starts without its store */
+
+struct persist {
+    struct persist_parts parts;
+    struct store_redis *redis;
+    struct store store;
+    struct mirror *mirror;
+    struct membership *membership;
+    struct directory *directory;
+    struct recovery *recovery;
+    atomic_int state;
+    bool is_stopping, is_stopped;
+};
+
+static bool has_store(const struct config *c)
+{
+    return c->redis[0] && strcmp(c->redis, "none") != 0;
+}
+
+/* 0: off. */
+static uint64_t window_ms(const struct config *c)
+{
+    return strcmp(c->recovery, "off") == 0 ? 0 : strtoull(c->recovery, NULL, 10);
+}
+
+bool persist_is_wanted(const struct config *c)
+{
+    return has_store(c) || window_ms(c) > 0;
+}
+
+/* A client's offset may be a quarter of the window old, and a ping interval, when it goes. */
+uint64_t persist_keep_ms(const struct config *c)
+{
+    uint64_t window = window_ms(c), keep = window ? window + window / 4 + 2ull * c->ping_interval_ms : 0;
+    return keep > c->ring_ms ? keep : c->ring_ms;
+}
+
+/* ---- the store ---- */
+
+static void on_up(void *user)
+{
+    struct persist *p = user;
+    atomic_store(&p->state, PERSIST_UP);
+    if (p->is_stopping)
+        return;
+    membership_resume(p->membership);
+    mirror_resume(p->mirror);
+}
+
+static void on_down(void *user)
+{
+    struct persist *p = user;
+    atomic_store(&p->state, PERSIST_DOWN);
+}
+
+static void on_start(void *user)
+{
+    struct persist *p = user;
+    p->parts.on_start(p->parts.user);
+}
+
+static void on_clash(void *user)
+{
+    struct persist *p = user;
+    log_event(LOG_ERROR, "tag_in_use", LOG_UINT("tag", p->parts.self.origin.tag),
+              LOG_TEXT("help", "another node of this cluster drew the same number; start this one again"));
+    p->parts.on_failed(p->parts.user);
+}
+
+static bool build_store(struct persist *p)
+{
+    const struct persist_parts *o = &p->parts;
+    struct store_redis_options so = {.redis = {REDIS_OPTIONS_DEFAULT, .name = o->config->name},
+                                     .cluster = o->config->cluster};
+    const char *why;
+    struct store_user user = {.user = p, .on_up = on_up, .on_down = on_down};
+    if (redis_url_parse(o->config->redis, &so.redis.url, &why)) {
+        log_event(LOG_ERROR, "redis_url", LOG_TEXT("error", why));
+        return false;
+    }
+    atomic_store(&p->state, PERSIST_DOWN);
+    p->redis = store_redis_new(o->reactor, o->metrics, &so, &user);
+    if (!p->redis)
+        return false;
+    p->store = store_redis_store(p->redis);
+    p->mirror = mirror_new(o->reactor, o->metrics, &(struct mirror_options){persist_keep_ms(o->config)},
+                           &p->store, o->peers);
+    if (!p->mirror)
+        return false;
+    struct membership_options mo = {.self = o->self,
+                                    .knows_siblings = o->config->mesh[0] != '\0',
+                                    .keep_ms = persist_keep_ms(o->config),
+                                    .start_wait_ms = STORE_WAIT_MS};
+    struct membership_user mu = {.user = p, .on_start = on_start, .on_clash = on_clash};
+    p->membership = membership_new(o->reactor, &mo, &p->store, o->peers, p->mirror, &mu);
+    if (!p->membership)
+        return false;
+    cluster_use_mirror(o->cluster, p->mirror);
+    return true;
+}
+
+/* ---- sessions ---- */
+
+static bool build_recovery(struct persist *p, uint64_t window)
+{
+    const struct persist_parts *o = &p->parts;
+    p->directory = directory_new(
+        o->reactor, o->hub,
+        &(struct directory_options){.window_ms = window, .self = o->self.origin, .on_taken = socket_taken});
+    if (!p->directory)
+        return false;
+    directory_use(p->directory, p->redis ? &p->store : NULL, o->cluster);
+    p->recovery = recovery_new(o->reactor, o->hub,
+                               &(struct recovery_options){.window_ms = window,
+                                                          .ping_interval_ms = o->config->ping_interval_ms,
+                                                          .self = o->self.origin},
+                               o->peers, p->directory);
+    return p->recovery != NULL;
+}
+
+struct persist *persist_new(const struct persist_parts *parts)
+{
+    struct persist *p = calloc(1, sizeof(*p));
+    uint64_t window = window_ms(parts->config);
+    if (!p)
+        return NULL;
+    p->parts = *parts;
+    if ((has_store(parts->config) && !build_store(p)) || (window && !build_recovery(p, window)))
+        persist_free(&p);
+    return p;
+}
+
+void persist_start(struct persist *p)
+{
+    if (!p->redis)
+        on_start(p); /* else membership says when */
+}
+
+/* ---- the end ---- */
+
+static void on_resigned(void *user)
+{
+    struct persist *p = user;
+    p->is_stopped = true;
+}
+
+void persist_stop(struct persist *p)
+{
+    if (p->is_stopping)
+        return;
+    p->is_stopping = true;
+    if (!p->redis || !store_redis_is_up(p->redis)) {
+        p->is_stopped = true;
+        return;
+    }
+    mirror_hurry(p->mirror);
+    membership_resign(p->membership, on_resigned, p);
+}
+
+bool persist_is_stopped(const struct persist *p)
+{
+    return p->is_stopped;
+}
+
+void persist_free(struct persist **pp)
+{
+    struct persist *p = *pp;
+    if (!p)
+        return;
+    p->is_stopping = true;
+    if (p->parts.cluster)
+        cluster_use_mirror(p->parts.cluster, NULL);
+    store_redis_free(&p->redis); /* answers all of them */
+    directory_free(&p->directory);
+    recovery_free(&p->recovery);
+    membership_free(&p->membership);
+    mirror_free(&p->mirror);
+    free(p);
+    *pp = NULL;
+}
+
+const atomic_int *persist_state(const struct persist *p)
+{
+    return &p->state;
+}
