@@ -212,7 +212,8 @@ struct starling_ref {
 struct starling_call {
     struct starling_ref ref;
     uint64_t registration;
-    const char *nsp, *sid, *user, *event, *args;
+    const char *nsp, *sid, *event, *args;
+    const char *user; /* JSON that an agent has set, or "" */
     const struct starling_bytes *attachments;
     size_t n_attachments;
     bool ack; /* the client waits for an acknowledgement */
@@ -223,7 +224,7 @@ struct starling_client {
     struct starling_ref ref; /* of on_connect */
     uint64_t registration;
     const char *nsp, *sid;
-    const char *user;         /* not of on_connect */
+    const char *user;         /* JSON or ""; not of on_connect */
     const char *auth;         /* JSON, on_connect */
     const char *remote;       /* on_connect */
     const char *reason;       /* on_disconnect */
@@ -258,7 +259,7 @@ STARLING_API int64_t starling_handle(struct starling *s, const struct starling_h
 /* Answers to calls; each is answered once, by one of these. */
 STARLING_API int starling_reply(struct starling *s, struct starling_ref ref, const char *args,
                                 const struct starling_bytes *attachments, size_t n_attachments);
-/* Lets a client in. NULL: no user, data (JSON), rooms. */
+/* Lets a client in. user, data: JSON; NULL: no user, data, rooms. */
 STARLING_API int starling_accept(struct starling *s, struct starling_ref ref, const char *user,
                                  const char *data, const char *const *rooms);
 /* Also of asks. data: JSON or NULL. */
@@ -274,7 +275,7 @@ STARLING_API int starling_leave(struct starling *s, const char *nsp, const char 
 /* close: their whole connection, not only this namespace. */
 STARLING_API int starling_disconnect(struct starling *s, const char *nsp, const char *const *who, bool close,
                                      const struct starling_then *then);
-/* NULL leaves user or data as it is. */
+/* user, data: JSON; NULL leaves it as it is. */
 STARLING_API int starling_set(struct starling *s, const char *nsp, const char *const *who, const char *user,
                               const char *data, const struct starling_then *then);
 

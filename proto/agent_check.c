@@ -13,6 +13,8 @@ static bool no(struct agent_record *r, enum agent_code *code, enum agent_code wh
 
 static bool check_json(struct agent_record *r, enum agent_code *code)
 {
+    if (r->user.n > 0 && json_check(r->user, LIMIT_JSON_DEPTH) != 0)
+        return no(r, code, AGENT_E_JSON, "user");
     return r->data.n == 0 || json_check(r->data, LIMIT_JSON_DEPTH) == 0 || no(r, code, AGENT_E_JSON, "data");
 }
 

@@ -16,7 +16,8 @@ static const char *const lobby[] = {"lobby", NULL};
 static void emit(const char *event, json_t *args)
 {
     char *text = json_dumps(args, JSON_COMPACT);
-    starling_emit(bus, &(struct starling_emit){.nsp = "/chat", .rooms = lobby, .event = event, .args = text}, NULL);
+    starling_emit(bus, &(struct starling_emit){.nsp = "/chat", .rooms = lobby, .event = event, .args = text},
+                  NULL);
     free(text);
     json_decref(args);
 }
@@ -24,11 +25,13 @@ static void emit(const char *event, json_t *args)
 static void on_connect(void *user, const struct starling_client *c)
 {
     json_t *auth = json_loads(c->auth, 0, NULL);
-    const char *name = json_string_value(json_object_get(auth, "name"));
+    json_t *name = json_object_get(auth, "name");
     (void)user;
-    if (name && *name) {
-        starling_accept(bus, c->ref, name, NULL, lobby);
-        emit("joined", json_pack("[s]", name));
+    if (json_string_length(name) > 0) {
+        char *who = json_dumps(name, JSON_ENCODE_ANY);
+        starling_accept(bus, c->ref, who, NULL, lobby);
+        free(who);
+        emit("joined", json_pack("[O]", name));
     } else {
         starling_fail(bus, c->ref, "nameless", "who are you?", NULL);
     }
@@ -38,16 +41,16 @@ static void on_connect(void *user, const struct starling_client *c)
 static void on_disconnect(void *user, const struct starling_client *c)
 {
     (void)user;
-    emit("left", json_pack("[s]", c->user));
+    emit("left", json_pack("[o]", json_loads(c->user, JSON_DECODE_ANY, NULL)));
 }
 
 static void on_say(void *user, const struct starling_call *c)
 {
     json_t *args = json_loads(c->args, 0, NULL);
-    const char *text = json_string_value(json_array_get(args, 0));
+    json_t *text = json_array_get(args, 0);
     (void)user;
-    if (text) {
-        emit("said", json_pack("[s, s]", c->user, text));
+    if (json_is_string(text)) {
+        emit("said", json_pack("[o, O]", json_loads(c->user, JSON_DECODE_ANY, NULL), text));
         starling_reply(bus, c->ref, "[{\"ok\":true}]", NULL, 0);
     } else {
         starling_fail(bus, c->ref, "say", "say what?", NULL);
@@ -58,18 +61,19 @@ static void on_say(void *user, const struct starling_call *c)
 static void on_made(void *user, const struct starling_answer *answer)
 {
     (void)user;
-    printf("%s %s\n", answer->code ? answer->code : "ready", answer->text);
-    fflush(stdout);
+    fprintf(stderr, "%s %s\n", answer->code ? answer->code : "ready", answer->text);
 }
 
 int main(int argc, char **argv)
 {
     static const char *const chat[] = {"/chat", NULL}, *const say[] = {"say", NULL};
     struct starling_options o = {.name = "chat", .endpoints = argc > 1 ? argv[1] : "tcp://127.0.0.1:7800"};
-    struct starling_handle h = {.namespaces = chat, .events = say, .on_call = on_say, .on_connect = on_connect,
-                                .on_disconnect = on_disconnect, .on_made = on_made};
+    struct starling_handle h = {.namespaces = chat,
+                                .events = say,
+                                .on_call = on_say,
+                                .on_connect = on_connect,
+                                .on_disconnect = on_disconnect,
+                                .on_made = on_made};
     bus = starling_new(&o);
-    if (!bus || starling_handle(bus, &h) < 0 || starling_run(bus) != STARLING_OK)
-        return 1;
-    starling_free(&bus);
+    return !bus || starling_handle(bus, &h) < 0 || starling_run(bus) != STARLING_OK;
 }

@@ -23,16 +23,16 @@ function onRecord([kind, id, ...rest]) {
     const { name } = JSON.parse(rest[3]); // reg, nsp, sid, auth
     if (typeof name !== 'string' || name === '') return [ERROR, id, 'nameless', 'who are you?'];
     emit('joined', name);
-    return [OK, id, { user: name, rooms: ['lobby'] }];
+    return [OK, id, { user: JSON.stringify(name), rooms: ['lobby'] }];
   }
   if (kind === CALL) {
     const [, , , , args, { user } = {}] = rest; // reg, nsp, sid, event, args, options
     const [text] = JSON.parse(args);
     if (typeof text !== 'string') return [ERROR, id, 'say', 'say what?'];
-    emit('said', user, text);
+    emit('said', JSON.parse(user ?? null), text);
     return [OK, id, { args: '[{"ok":true}]' }];
   }
-  if (kind === DISCONNECTED) emit('left', rest[3]?.user); // nsp, sid, reason, options
+  if (kind === DISCONNECTED) emit('left', JSON.parse(rest[3]?.user ?? null)); // nsp, sid, reason, options
   else if (kind === OK && id === 1) console.log('ready');
   else if (kind === ERROR) console.log(id, ...rest);
 }

@@ -22,15 +22,15 @@ def on_record(r):
         if not isinstance(name, str) or not name:
             return [ERROR, r[1], 'nameless', 'who are you?']
         emit('joined', name)
-        return [OK, r[1], {'user': name, 'rooms': ['lobby']}]
+        return [OK, r[1], {'user': json.dumps(name), 'rooms': ['lobby']}]
     if r[0] == CALL:  # id, reg, nsp, sid, event, args, options
-        args, user = json.loads(r[6]), options(r, 7).get('user')
+        args, user = json.loads(r[6]), json.loads(options(r, 7).get('user', 'null'))
         if not args or not isinstance(args[0], str):
             return [ERROR, r[1], 'say', 'say what?']
         emit('said', user, args[0])
         return [OK, r[1], {'args': '[{"ok":true}]'}]
     if r[0] == DISCONNECTED:  # reg, nsp, sid, reason, options
-        emit('left', options(r, 5).get('user'))
+        emit('left', json.loads(options(r, 5).get('user', 'null')))
     elif r[0] == OK and r[1] == 1:
         print('ready', flush=True)
     elif r[0] == ERROR:

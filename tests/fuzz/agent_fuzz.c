@@ -17,7 +17,7 @@
     } while (0)
 
 /* Elements, then options as "key:type". u number, f bool, s text up to 256 bytes and never empty, e the same but may be
- * empty, n text of 1 to 64, t up to 1,024, d data, o offset, j text that is not empty, a args, y body, r rooms, R rooms
+ * empty, n text of 1 to 64, t up to 1,024, d data, U user, o offset, j text that is not empty, a args, y body, r rooms, R rooms
  * up to 1,024, A rooms or nil, P patterns, B binaries, p peers, c confirm, l life, k session, i emit id, I the same but
  * may be empty, N name that may be empty. */
 static const struct {
@@ -33,7 +33,7 @@ static const struct {
     {5, "nt", ""},
     {6, "unt", " data:d emit:i retry_ms:u version:u"},
     {7, "u",
-     " args:a attachments:B user:e data:d rooms:R body:y emit:i repeated:f expected:u answered:u dropped:u"
+     " args:a attachments:B user:U data:d rooms:R body:y emit:i repeated:f expected:u answered:u dropped:u"
      " count:u offset:o recovered:f alive:f"},
     {16, "usAsa", " except:r attachments:B volatile:f confirm:c key:n ack_ms:u"},
     {17, "u", " namespaces:P rooms:R events:P from:o"},
@@ -45,23 +45,23 @@ static const struct {
     {25, "usAr", ""},
     {26, "usA", " close:f"},
     {27, "usA", " limit:u"},
-    {28, "usA", " user:e data:d"},
+    {28, "usA", " user:U data:d"},
     {32, "usy", ""},
     {33, "usy", " deadline_ms:u"},
     {64, "usAsa", " attachments:B emit:i offset:o volatile:f replayed:f"},
     {65, "uu", ""},
-    {66, "uusssa", " attachments:B user:e ack:f deadline_ms:u"},
+    {66, "uusssa", " attachments:B user:U ack:f deadline_ms:u"},
     {67, "uussj", " remote:e deadline_ms:u"},
-    {68, "usse", " user:e"},
-    {69, "ussr", " user:e"},
-    {70, "ussr", " user:e"},
+    {68, "usse", " user:U"},
+    {69, "ussr", " user:U"},
+    {70, "ussr", " user:U"},
     {71, "u", ""},
     {72, "uy", " from:o"},
     {73, "uuy", " from:o deadline_ms:u"},
     {74, "ue", ""},
     {75, "u", ""},
     {76, "usa", " attachments:B"},
-    {77, "usn", " user:e data:d rooms:R"},
+    {77, "usn", " user:U data:d rooms:R"},
 };
 
 static bool text(const msgpack_object *o, uint32_t least, uint32_t most)
@@ -131,6 +131,8 @@ static bool good(const msgpack_object *o, char as)
         return text(o, 0, 1024);
     case 'd':
         return text(o, 1, LIMIT_AGENT_DATA_BYTES);
+    case 'U':
+        return text(o, 1, LIMIT_USER_BYTES);
     case 'o':
         return text(o, 0, LIMIT_OFFSET_BYTES);
     case 'j':

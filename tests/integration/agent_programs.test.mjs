@@ -1,13 +1,14 @@
 // The agents in agent/examples, and the conformance agent, against a node that the test plays: what is proved here is
 // that three languages' programs keep to proto/agent.md, also when their node goes.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { once } from 'node:events';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { Gateway, kind } from '../support/agent_gateway.mjs';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -72,20 +73,21 @@ describe('the chat', () => {
       assert.deepEqual((await it.take(kind.ERROR)).record.slice(0, 4), [6, 10, 'nameless', 'who are you?']);
 
       it.send(agent, kind.CONNECT, 11, reg, '/chat', 's2', '{"name":"Änn"}', { remote: '::1', deadline_ms: 1000 });
-      assert.deepEqual((await it.take(kind.OK)).record, [7, 11, { user: 'Änn', rooms: ['lobby'] }]);
+      const { user, rooms } = (await it.take(kind.OK)).record[2];
+      assert.deepEqual([JSON.parse(user), rooms], ['Änn', ['lobby']]);
       const [nsp, to, event, args] = await emitted(it);
       assert.deepEqual([nsp, to, event, JSON.parse(args)], ['/chat', ['lobby'], 'joined', ['Änn']]);
 
-      it.send(agent, kind.CALL, 12, reg, '/chat', 's2', 'say', '["hello \\u2603"]', { user: 'Änn', ack: true });
+      it.send(agent, kind.CALL, 12, reg, '/chat', 's2', 'say', '["hello \\u2603"]', { user: '"Änn"', ack: true });
       const said = (await emitted(it))[3];
       assert.deepEqual(JSON.parse(said), ['Änn', 'hello ☃']);
       const answer = (await it.take(kind.OK)).record;
       assert.deepEqual([answer[1], JSON.parse(answer[2].args)], [12, [{ ok: true }]]);
 
-      it.send(agent, kind.CALL, 13, reg, '/chat', 's2', 'say', '[5]', { user: 'Änn' });
+      it.send(agent, kind.CALL, 13, reg, '/chat', 's2', 'say', '[5]', { user: '"Änn"' });
       assert.deepEqual((await it.take(kind.ERROR)).record.slice(0, 3), [6, 13, 'say']);
 
-      it.send(agent, kind.DISCONNECTED, reg, '/chat', 's2', 'transport close', { user: 'Änn' });
+      it.send(agent, kind.DISCONNECTED, reg, '/chat', 's2', 'transport close', { user: '"Änn"' });
       assert.deepEqual(JSON.parse((await emitted(it))[3]), ['Änn']);
     });
 
@@ -100,7 +102,7 @@ describe('the chat', () => {
       const hello = await it.take(kind.HELLO);
       assert.equal(hello.record[3], agent.instance);
       const { reg } = await registered(it);
-      it.send(hello.agent, kind.CALL, 5, reg, '/chat', 's', 'say', '["again"]', { user: 'Bob', ack: true });
+      it.send(hello.agent, kind.CALL, 5, reg, '/chat', 's', 'say', '["again"]', { user: '"Bob"', ack: true });
       assert.deepEqual(JSON.parse((await emitted(it))[3]), ['Bob', 'again']);
     });
   }
@@ -128,6 +130,27 @@ describe('the job queue', () => {
     assert.deepEqual(await once(program, 'exit'), [0, null]);
     assert.equal(program.out, '25\n');
   });
+});
+
+describe('the library', () => {
+  const build = join(support, '..');
+  const shell = promisify(execFile);
+  for (const [form, flags] of [['shared', '--cflags --libs'], ['static', '--cflags --libs --static']]) {
+    test(`is found by pkg-config and linked as the ${form} one`, async () => {
+      const prefix = join(folder, form);
+      await shell('cmake', ['--install', build, '--prefix', prefix]);
+      const { stdout } = await shell('find', [prefix, '-name', 'starling.pc']);
+      const lib = join(dirname(stdout.trim()), '..');
+      if (form === 'static') await shell('sh', ['-c', 'rm "$1"/libstarling.so*', 'sh', lib]);
+      const env = { ...process.env, PKG_CONFIG_PATH: join(lib, 'pkgconfig'), LD_LIBRARY_PATH: lib };
+      const program = join(prefix, 'jobs');
+      const source = join(root, 'agent/examples/jobs.c');
+      const sanitize = build.includes('asan') ? '-fsanitize=address,undefined' : '';
+      const command = `cc ${sanitize} "${source}" $(pkg-config ${flags} starling) -pthread -o "${program}"`;
+      await shell('sh', ['-c', command], { env });
+      await assert.rejects(shell(program, [], { env }), { code: 2, stderr: /^usage: jobs work/ });
+    });
+  }
 });
 
 describe('the conformance agent', () => {

@@ -9,6 +9,13 @@
 #include <unistd.h>
 #include <zmq.h>
 
+/* libzmq is not built for TSan, which then does not see how its threads wait for each other. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "race:libzmq.so\ncalled_from_lib:libzmq.so\n";
+}
+
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -641,9 +648,9 @@ static void test_life(void **state)
     node_send(&a);
     EXPECT_TOLD("client / sid  {\"t\":1} ::1  -\n");
     static const char *const lobby[] = {"lobby", NULL};
-    assert_int_equal(starling_accept(agent, last_ref, "ann", "{}", lobby), STARLING_OK);
+    assert_int_equal(starling_accept(agent, last_ref, "\"ann\"", "{}", lobby), STARLING_OK);
     expect(&a, AGENT_OK);
-    assert_true(in.id == 60 && is(in.user, "ann") && is(in.data, "{}") && in.n_rooms == 1 &&
+    assert_true(in.id == 60 && is(in.user, "\"ann\"") && is(in.data, "{}") && in.n_rooms == 1 &&
                 is(in.rooms[0], "lobby"));
     begin(AGENT_JOINED, (uint64_t)id)->n_rooms = 1;
     out.rooms[0] = SPAN("r");
@@ -793,9 +800,9 @@ static void test_wait(void **state)
     assert_null(answer);
     expect(&a, AGENT_TELL);
     send_ok(&a, in.id); /* too late, and not the answer to what comes next */
-    assert_int_equal(starling_set(agent, NULL, NULL, "u", "1", STARLING_WAITED), STARLING_OK);
+    assert_int_equal(starling_set(agent, NULL, NULL, "5", "1", STARLING_WAITED), STARLING_OK);
     expect(&a, AGENT_SET);
-    assert_true(is(in.user, "u") && is(in.data, "1") && in.n_to == 0);
+    assert_true(is(in.user, "5") && is(in.data, "1") && in.n_to == 0);
     begin(AGENT_OK, in.id);
     agent_with(&out, AGENT_F_COUNT)->count = 4;
     node_send(&a);

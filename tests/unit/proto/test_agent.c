@@ -225,12 +225,12 @@ static void test_layout_of_answers(void **state)
     record.attachments[0] = SPAN("abc");
     agent_with(with(AGENT_F_ANSWER_ARGS), AGENT_F_ATTACHMENTS);
     assert_written("[7, 7, {\"args\"=>\"[1]\", \"attachments\"=>[\"abc\"]}]");
-    start(AGENT_OK)->user = SPAN("");
+    start(AGENT_OK)->user = SPAN("1");
     with(AGENT_F_USER);
     with(AGENT_F_DATA)->data = SPAN("null");
     with(AGENT_F_ROOMS)->n_rooms = 1;
     record.rooms[0] = SPAN("r");
-    assert_written("[7, 7, {\"user\"=>\"\", \"data\"=>\"null\", \"rooms\"=>[\"r\"]}]");
+    assert_written("[7, 7, {\"user\"=>\"1\", \"data\"=>\"null\", \"rooms\"=>[\"r\"]}]");
     start(AGENT_OK)->body_is_bin = true;
     with(AGENT_F_ANSWER_BODY);
     assert_written("[7, 7, {\"body\"=>\"{}\"}]");
@@ -628,6 +628,11 @@ static void test_check_of_others(void **state)
     start(AGENT_SET);
     with(AGENT_F_DATA)->data = SPAN("{");
     assert_int_equal(refused("data"), AGENT_E_JSON);
+    start(AGENT_SET);
+    with(AGENT_F_USER)->user = SPAN("ann");
+    assert_int_equal(refused("user"), AGENT_E_JSON);
+    record.user = SPAN("\"ann\"");
+    assert_int_equal(refused(""), AGENT_CODES);
     start(AGENT_ASK)->id = 0;
     assert_int_equal(refused("id"), AGENT_E_ID);
     start(AGENT_ASK);
