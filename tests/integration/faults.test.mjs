@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import { test } from 'node:test';
 import { alive, startBus, temporary } from '../support/bus.mjs';
 import { metric } from '../support/clients.mjs';
-import { eventually, freePort, long, sanitized, whileRunning } from '../support/servers.mjs';
+import { afterwards, eventually, freePort, long, sanitized, whileRunning } from '../support/servers.mjs';
 import { LOAD, assertUndisturbed, assertWhole, startTraffic, worstMs } from '../support/traffic.mjs';
 
 const NODES = 4;
@@ -86,7 +86,7 @@ async function startRedis(t) {
     child.stdout.on('data', (data) => { output += data; });
     await eventually(() => /Ready to accept connections/i.test(output), 'Redis to be ready');
   };
-  t.after(() => redis.kill());
+  afterwards(t, () => redis.kill());
   await redis.start();
   return redis;
 }

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { startBus, temporary } from '../support/bus.mjs';
 import { metricOf } from '../support/clients.mjs';
 import { startHosts, whyNoHosts } from '../support/hosts.mjs';
-import { eventually, root, sanitized, sleep, whileRunning } from '../support/servers.mjs';
+import { afterwards, eventually, root, sanitized, sleep, whileRunning } from '../support/servers.mjs';
 import { LOAD, assertDeclared, assertUndisturbed, assertWhole, startTraffic, summary } from '../support/traffic.mjs';
 
 const PORT = 7700; // on every host: its network is its own
@@ -124,7 +124,7 @@ test('the two hosts of deploy/two-hosts are one bus, with the Redis of deploy/re
   const sample = (name) => path.join(root, 'deploy', name);
   const redis = spawn('ip', [...hosts[0].prefix.slice(1), 'redis-server', sample('redis.conf'), '--dir', temporary(t)]);
   whileRunning(redis);
-  t.after(() => redis.kill('SIGKILL'));
+  afterwards(t, () => redis.kill('SIGKILL'));
   const ask = (...question) => hosts[0].run('redis-cli', '-h', hosts[0].address, '-a', 'change-me', '--no-auth-warning', ...question);
   await eventually(() => ask('ping').then((answer) => answer === 'PONG\n', () => false), 'Redis to answer');
   assert.equal(await ask('config', 'get', 'maxmemory-policy'), 'maxmemory-policy\nnoeviction\n');

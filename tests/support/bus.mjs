@@ -4,13 +4,13 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { PATIENCE_MS, bin, eventually, flagsOf, freePort, portIsFree, whileRunning } from './servers.mjs';
+import { PATIENCE_MS, afterwards, bin, eventually, flagsOf, freePort, portIsFree, whileRunning } from './servers.mjs';
 
 const starling = path.join(bin, 'starling');
 
 export const temporary = (context) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'starling-bus-'));
-  context.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  afterwards(context, () => fs.rmSync(folder, { recursive: true, force: true }));
   return folder;
 };
 
@@ -64,7 +64,7 @@ export async function startBus(context, count, { prefix = [], port, ...options }
   };
   bus.nodes = async () => (await bus.ps()).nodes;
   whileRunning(child);
-  context.after(async () => {
+  afterwards(context, async () => {
     if (ended === undefined) await bus.ps().catch(() => {});
     child.kill('SIGTERM');
     await eventually(() => ended !== undefined, 'the supervisor to end').catch(() => child.kill('SIGKILL'));

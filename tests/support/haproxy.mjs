@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { temporary } from './bus.mjs';
-import { eventually, freePort, root, whileRunning } from './servers.mjs';
+import { afterwards, eventually, freePort, root, whileRunning } from './servers.mjs';
 
 const sample = path.join(root, 'deploy/haproxy.cfg');
 
@@ -59,7 +59,7 @@ export async function startHaproxy(context, nodes, more = []) {
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { output += data; });
   child.on('exit', (code, signal) => { ended = signal ?? code; });
   whileRunning(child);
-  context.after(async () => {
+  afterwards(context, async () => {
     child.kill('SIGKILL');
     await eventually(() => ended !== undefined, 'haproxy to end');
   });

@@ -1,7 +1,7 @@
 // "Hosts" that are network namespaces: each has an address, and a cable to a switch that the test may pull.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { PATIENCE_MS } from './servers.mjs';
+import { PATIENCE_MS, afterwards } from './servers.mjs';
 
 const run = async (command, ...parameters) =>
   (await promisify(execFile)(command, parameters.map(String), { timeout: PATIENCE_MS })).stdout;
@@ -43,7 +43,7 @@ async function replace(host, switchName) {
 // Gives an object for each name: {name, address, netns (a path), prefix, run(...), cut(), heal(), replace()}.
 export async function startHosts(context, names) {
   const made = [];
-  context.after(async () => {
+  afterwards(context, async () => {
     for (const name of made) await ip('netns', 'delete', name).catch(() => {});
   });
   const switchName = nameOf(SWITCH);

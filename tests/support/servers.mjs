@@ -63,6 +63,23 @@ export function whileRunning(child) {
   child.on('exit', () => children.delete(child));
 }
 
+const undone = new WeakMap();
+
+// Undoes what a test has done when it is over, the last first, whatever fails on the way. (The hooks of node:test run
+// in the order in which they were given, and none after one that fails.)
+export function afterwards(context, undo) {
+  if (!undone.has(context)) {
+    const steps = [];
+    undone.set(context, steps);
+    context.after(async () => {
+      const errors = [];
+      for (const step of steps.reverse()) await Promise.resolve().then(step).catch((error) => errors.push(error));
+      if (errors.length) throw errors[0];
+    });
+  }
+  undone.get(context).push(undo);
+}
+
 process.on('exit', killAll);
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) {
   process.on(signal, () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import readline from 'node:readline';
-import { PATIENCE_MS, eventually, support } from './servers.mjs';
+import { PATIENCE_MS, afterwards, eventually, support } from './servers.mjs';
 
 export const LOAD = { clients: 500, roomSize: 10, rate: 2000 };
 const GENERATED = 0.95;
@@ -28,7 +28,7 @@ export async function startTraffic(context, targets, { mute = [], ...options } =
   child.on('error', (error) => { ended = String(error); });
   child.on('close', (code, signal) => { ended = signal ?? code; });
   child.stdin.on('error', () => {});
-  context.after(() => child.kill('SIGKILL'));
+  afterwards(context, () => child.kill('SIGKILL'));
 
   const alive = () => {
     if (ended !== undefined && traffic.pairs === undefined) throw new Error(`the traffic ended (${ended}): ${complaints}`);
