@@ -230,6 +230,14 @@ static void go_on_waiting(struct peers *m)
             records_go_on(m, o);
 }
 
+/* What this node has sent has come to itself: whoever was named there is nobody else. */
+static void take_own(struct peers *m, struct mesh_reader *r)
+{
+    while (mesh_read(r, &m->record) == 1)
+        if (m->record.kind == MESH_HELLO)
+            life_own_hello(m, &m->record.hello);
+}
+
 void peers_receive(struct peers *m, struct span bytes)
 {
     struct mesh_reader r;
@@ -239,8 +247,10 @@ void peers_receive(struct peers *m, struct span bytes)
         metrics_add(m->metrics, METRIC_MESH_REJECTED, 1);
         return;
     }
-    if (same_origin(in.head.origin, m->options.self))
+    if (same_origin(in.head.origin, m->options.self)) {
+        take_own(m, &r);
         return;
+    }
     in.from = peers_find_origin(m, in.head.origin);
     if (in.head.version > m->options.version)
         return;

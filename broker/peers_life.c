@@ -180,7 +180,7 @@ void peers_found(struct peers *m, struct span pub, struct span router)
 
 static struct mesh_endpoints endpoints_of(const struct peer *p)
 {
-    bool has_own = p->own_router[0] != '\0';
+    bool has_own = p->own_router[0] != '\0' && !peer_is_local(p);
     return (struct mesh_endpoints){span_of(has_own ? p->own_pub : p->pub),
                                    span_of(has_own ? p->own_router : p->router)};
 }
@@ -291,6 +291,32 @@ static void begin_origin(struct peers *m, struct origin *o, uint64_t newest)
         o->received = newest;
 }
 
+static void set_own(struct peer *p, struct span pub, struct span router)
+{
+    snprintf(p->own_pub, sizeof(p->own_pub), "%.*s", (int)pub.n, pub.p);
+    snprintf(p->own_router, sizeof(p->own_router), "%.*s", (int)router.n, router.p);
+}
+
+/* Both lead to the same node: the way over the host's own path stays, or else the first. */
+static struct peer *fold(struct peers *m, struct peer *first, struct peer *second)
+{
+    bool is_second = peer_is_local(second) && !peer_is_local(first);
+    struct peer *keep = is_second ? second : first, *drop = is_second ? first : second;
+    msgpack_sbuffer batch = keep->batch;
+    keep->was_named |= drop->was_named;
+    keep->is_awaited |= drop->is_awaited;
+    if (!keep->origin)
+        keep->origin = drop->origin;
+    if (batch.size == 0) {
+        keep->batch = drop->batch;
+        drop->batch = batch;
+    }
+    if (peer_is_local(keep))
+        set_own(keep, span_of(drop->pub), span_of(drop->router));
+    free_peer(m, drop);
+    return keep;
+}
+
 /* The peer that said this hello. One that was named by another address than it calls itself is still one. */
 static struct peer *peer_of_hello(struct peers *m, const struct mesh_hello *hello)
 {
@@ -298,15 +324,25 @@ static struct peer *peer_of_hello(struct peers *m, const struct mesh_hello *hell
     struct peer *named = hello->answer && hello->asked.n ? peer_at(m, hello->asked) : NULL;
     if (!named || named == p)
         return p ? p : new_peer(m, hello->pub, hello->router);
-    if (p) {
-        named->was_named |= p->was_named;
-        if (!named->origin)
-            named->origin = p->origin;
-        free_peer(m, p);
+    struct peer *keep = p ? fold(m, named, p) : named;
+    if (keep == named)
+        set_own(named, hello->pub, hello->router);
+    return keep;
+}
+
+/* A node of this host may have been found by its address, too. */
+static struct peer *fold_all(struct peers *m, struct peer *p)
+{
+    struct peer *other = m->peers;
+    while (other) {
+        if (other != p && other->origin == p->origin) {
+            p = fold(m, other, p);
+            other = m->peers;
+        } else {
+            other = other->next;
+        }
     }
-    snprintf(named->own_pub, sizeof(named->own_pub), "%.*s", (int)hello->pub.n, hello->pub.p);
-    snprintf(named->own_router, sizeof(named->own_router), "%.*s", (int)hello->router.n, hello->router.p);
-    return named;
+    return p;
 }
 
 /* This origin is there now. False: it was there before the one that is, and these are late words of it. */
@@ -332,12 +368,20 @@ void life_hello(struct peers *m, const struct mesh_head *head, const struct mesh
         o = new_origin(m, head->origin);
     if (!p || !o || !take_seat(m, p, o))
         return;
+    p = fold_all(m, p);
     if (!m->is_ready || !o->has_begun)
         begin_origin(m, o, hello->newest);
     peers_heard_version(m, o, head->version);
     snprintf(p->name, sizeof(p->name), "%.*s", (int)hello->name.n, hello->name.p);
     if (!hello->answer)
         say_hello(m, p, head->version, hello->asked);
+}
+
+void life_own_hello(struct peers *m, const struct mesh_hello *hello)
+{
+    struct peer *p = hello->asked.n ? peer_at(m, hello->asked) : NULL;
+    if (p && !p->origin)
+        free_peer(m, p);
 }
 
 /* The vectors of all tell the newest number that anybody has of each origin, also of a dead one. A node that is not

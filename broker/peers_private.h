@@ -73,13 +73,13 @@ struct peer {
     struct peers_channel *channel;
     struct origin *origin; /* NULL: has not answered yet */
     uint64_t hello_ms, since_ms;
-    bool was_named;  /* given by configuration: a start waits for it */
-    bool is_awaited; /* a start waits for it all the same */
+    bool was_named;        /* given by configuration: a start waits for it */
+    bool is_awaited;       /* a start waits for it all the same */
     msgpack_sbuffer batch; /* of this turn, for it alone; empty: nothing */
     char name[MESH_NAME_BYTES + 1];
     char pub[MESH_ENDPOINT_BYTES + 1];
     char router[MESH_ENDPOINT_BYTES + 1];
-    /* What it calls these itself, when those are other names; or "". */
+    /* What it calls these itself, when those are other names, or by what other hosts know one of this host; or "". */
     char own_pub[MESH_ENDPOINT_BYTES + 1];
     char own_router[MESH_ENDPOINT_BYTES + 1];
 };
@@ -156,6 +156,8 @@ struct peer *peers_of_origin(const struct peers *m, const struct origin *o);
 /* Something of it has come. */
 void life_heard(struct peers *m, struct origin *o);
 void life_hello(struct peers *m, const struct mesh_head *head, const struct mesh_hello *hello);
+/* One of this node's own. */
+void life_own_hello(struct peers *m, const struct mesh_hello *hello);
 void life_heartbeat(struct peers *m, struct origin *o, const struct mesh_heartbeat *beat);
 void life_peers(struct peers *m, const struct mesh_peers *list);
 
