@@ -318,6 +318,8 @@ static void on_cancel(struct starling *s, const struct agent_record *r)
     s->unanswered -= s->unanswered > 0;
     HASH_ITER(hh, s->registrations, g, next)
     {
+        if (g->ended) /* by one of these callbacks; it leads to those behind it all the same */
+            continue;
         if (g->kind == AGENT_HANDLE && g->handle.on_cancel)
             g->handle.on_cancel(g->handle.user, ref(s, r));
         else if (g->kind == AGENT_REGISTER && g->actor.on_cancel)

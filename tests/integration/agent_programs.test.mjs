@@ -2,7 +2,7 @@
 // that three languages' programs keep to proto/agent.md, also when their node goes.
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { once } from 'node:events';
@@ -106,6 +106,18 @@ describe('the chat', () => {
       assert.deepEqual(JSON.parse((await emitted(it))[3]), ['Bob', 'again']);
     });
   }
+});
+
+test('the agent that proto/agent.md shows works', async () => {
+  const page = await readFile(join(root, 'proto/agent.md'), 'utf8');
+  const it = await gateway();
+  const shown = page.match(/```python\n([^]*?)```/)[1].replace('tcp://127.0.0.1:7800', it.endpoint);
+  const program = run(['/usr/bin/python3', '-u', '-c', shown]);
+  const { agent, reg, options } = await registered(it);
+  assert.deepEqual(options, { events: ['message-with-ack'] });
+  it.send(agent, kind.CALL, 3, reg, '/', 's', 'message-with-ack', '[1,"2"]', { ack: true });
+  assert.deepEqual((await it.take(kind.OK)).record, [7, 3, { args: '[1,"2"]' }]);
+  assert.equal(program.out, 'message-with-ack 1 2\n');
 });
 
 describe('the job queue', () => {

@@ -10,7 +10,7 @@
 #include <zmq.h>
 
 /* libzmq is not built for TSan, which then does not see how its threads wait for each other. */
-const char *__tsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
     return "race:libzmq.so\ncalled_from_lib:libzmq.so\n";
@@ -630,6 +630,32 @@ static void on_client(void *user, const struct starling_client *c)
          c->reason, c->n_rooms > 0 ? c->rooms[0] : "-");
 }
 
+static void on_cancel(void *user, struct starling_ref ref)
+{
+    tell("%s cancelled %llu", (const char *)user, (unsigned long long)ref.id);
+    if (strcmp(user, "first") == 0)
+        assert_int_equal(starling_undo(agent, (int64_t)(ref.id - 100)), STARLING_OK);
+}
+
+static void test_cancel(void **state)
+{
+    (void)state;
+    start();
+    static const char *const events[] = {">", NULL};
+    struct starling_handle o = {
+        .events = events, .user = "first", .on_call = on_call, .on_cancel = on_cancel};
+    assert_true(starling_handle(agent, &o) > 0);
+    o.user = "second";
+    int64_t second = starling_handle(agent, &o);
+    struct starling_actor actor = {.address = "x", .user = "third", .on_cancel = on_cancel};
+    assert_true(starling_register(agent, &actor) > 0);
+    WAIT_FOR(a.got && a.got->next && a.got->next->next);
+    begin(AGENT_CANCEL, (uint64_t)second + 100); /* the first ends the second */
+    node_send(&a);
+    EXPECT_TOLD("first cancelled 102\nthird cancelled 102\n");
+    assert_int_equal(starling_undo(agent, second), STARLING_ARGUMENT);
+}
+
 static void test_life(void **state)
 {
     (void)state;
@@ -1026,6 +1052,7 @@ int main(void)
         TEST(test_credit),
         TEST(test_calls),
         TEST(test_answers_without_credit),
+        TEST(test_cancel),
         TEST(test_life),
         TEST(test_subscription_goes_on_elsewhere),
         TEST(test_requests_survive_their_node),
