@@ -56,6 +56,7 @@ struct conn {
     };
     struct session *session; /* whose polls or frames it carries */
     struct visit *visit;     /* an answer that is being made */
+    struct tunnel *tunnel;   /* relay.c's */
     uint64_t since_ms; /* accepted */
     int unsent;        /* ending: what was left in the kernel at the last look */
     struct address *address; /* while it counts as waiting */

@@ -12,6 +12,7 @@
 #include "pass.h"
 #include "peers_zmq.h"
 #include "persist.h"
+#include "relay.h"
 #include "upkeep.h"
 #include "web.h"
 #include <errno.h>
@@ -43,6 +44,7 @@ struct node {
     struct peers *peers;
     struct peers_zmq *zmq;
     struct persist *persist;
+    struct relay *relay;
     struct pass *pass;
     struct handover *handover;
     struct drain drain;
@@ -165,8 +167,8 @@ static int add_peers(struct node *n)
 
 static void on_mesh_ready(void *user);
 
-/* A request for a session that another node of this host has goes there. */
-static bool send_to_sibling(void *user, struct conn *c, struct span sid, const void *input, size_t n)
+/* A request for a session that another node has goes there: on this host as it is, to another one by the mesh. */
+static bool send_to_owner(void *user, struct conn *c, struct span sid, const void *input, size_t n)
 {
     struct node *node = user;
     char raw[ID_CHARS];
@@ -175,8 +177,11 @@ static bool send_to_sibling(void *user, struct conn *c, struct span sid, const v
     uint32_t tag = (uint32_t)(uint8_t)raw[0] << 16 | (uint32_t)(uint8_t)raw[1] << 8 | (uint8_t)raw[2];
     const char *router = tag == node->self.tag ? NULL : peers_local_router(node->peers, tag);
     char base[MESH_ENDPOINT_BYTES];
-    if (!router)
+    struct mesh_origin owner;
+    if (tag == node->self.tag)
         return false;
+    if (!router)
+        return peers_find_live(node->peers, tag, &owner) && relay_conn(node->relay, owner, c, input, n);
     /* "ipc://<base>.router" */
     snprintf(base, sizeof(base), "%.*s", (int)(strlen(router) - 6 - 7), router + 6);
     return pass_conn(node->pass, base, c, input, n);
@@ -224,9 +229,12 @@ static int build_mesh(struct node *n)
         if (!n->handover)
             return ERR_SYSTEM;
         pass_use(n->pass, n->front);
-        n->front->options.elsewhere = send_to_sibling;
-        n->front->options.elsewhere_user = n;
     }
+    n->relay = relay_new(n->reactor, n->cluster, n->front);
+    if (!n->relay)
+        return ERR_MEMORY;
+    n->front->options.elsewhere = send_to_owner;
+    n->front->options.elsewhere_user = n;
     int err = peers_zmq_start(n->zmq, n->peers);
     return err ? err : add_peers(n);
 }
@@ -325,6 +333,7 @@ static void take_apart(struct node *n)
     drain_stop(&n->drain);
     handover_free(&n->handover);
     pass_free(&n->pass);
+    relay_free(&n->relay);
     front_free(&n->front);
     engine_free(&n->engine);
     persist_free(&n->persist);

@@ -55,6 +55,7 @@ enum mesh_topic {
     MESH_TOPIC_SESSIONS = 1, /* session directory, requests and sessions that move */
     MESH_TOPIC_AGENTS = 2,   /* registrations, calls and answers of agents */
     MESH_TOPIC_STATUS = 3,   /* what a node says of itself each second */
+    MESH_TOPIC_RELAY = 4,    /* connections whose session is on another host: relay.md */
     MESH_TOPICS
 };
 
