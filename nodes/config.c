@@ -548,6 +548,24 @@ static char *option_text(const struct config *config, const struct row *row)
     return n < 0 ? NULL : text;
 }
 
+const char *config_find_fixed(const struct config *now, const struct config *wanted, enum config_program program)
+{
+    for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
+        char *a, *b;
+        bool same;
+        if (table[i].when != RESTART || !(table[i].who & (int)program))
+            continue;
+        a = option_text(now, &table[i]);
+        b = option_text(wanted, &table[i]);
+        same = a && b && strcmp(a, b) == 0;
+        free(a);
+        free(b);
+        if (!same)
+            return table[i].key;
+    }
+    return NULL;
+}
+
 char **config_node_arguments(const struct config *config)
 {
     char **arguments = calloc(CONFIG_OPTION_COUNT + 1, sizeof *arguments);

@@ -105,19 +105,23 @@ void reload_step(struct supervisor *s)
     }
 }
 
-const char *reload_begin(struct supervisor *s)
+const char *reload_obstacle(const struct supervisor *s)
 {
-    struct reload *r = &s->reload;
+    const struct reload *r = &s->reload;
 
     if (r->active || process_is_in_use(&r->next) || process_is_in_use(&r->old))
         return "a reload is under way";
-    if (supervisor_count(s, PROCESS_READY) == 0)
-        return "no node is ready";
+    return supervisor_count(s, PROCESS_READY) == 0 ? "no node is ready" : NULL;
+}
+
+void reload_begin(struct supervisor *s)
+{
+    struct reload *r = &s->reload;
+
     r->active = true;
     r->count++;
     r->index = 0;
     r->error[0] = '\0';
     go_on(s);
     supervisor_save(s);
-    return NULL;
 }

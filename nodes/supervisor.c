@@ -194,11 +194,65 @@ static const char *scale(struct supervisor *s, unsigned wanted, char *problem, s
     return NULL;
 }
 
-static const char *reload(struct supervisor *s)
+static int set_redis(struct config *config)
 {
+    if (config->redis[0])
+        return 0;
+    free(config->redis);
+    config->redis = strdup("private");
+    return config->redis ? 0 : 1;
+}
+
+/* What processes start with from now on. */
+static void use_config(struct supervisor *s, char **shared)
+{
+    for (char **argument = s->shared; argument && *argument; argument++)
+        free(*argument);
+    free(s->shared);
+    s->shared = shared;
+    s->owner.listen_timeout_ms = s->config.listen_timeout_ms;
+    s->owner.kill_timeout_ms = s->config.kill_timeout_ms;
+}
+
+/* The file may say something else by now. How many nodes there are is for `scale` to say. */
+static const char *read_config_again(struct supervisor *s, char *problem, size_t size)
+{
+    struct config fresh;
+    const char *key = NULL;
+    char **shared = NULL;
+    bool good = config_parse(s->argc, s->argv, CONFIG_UP, &fresh) == 0 && set_redis(&fresh) == 0;
+
+    if (good) {
+        fresh.nodes = s->config.nodes;
+        key = config_find_fixed(&s->config, &fresh, CONFIG_UP);
+        shared = key ? NULL : config_node_arguments(&fresh);
+    }
+    if (!shared) {
+        config_free(&fresh);
+        if (key)
+            snprintf(problem, size, "%s of the configuration has changed, which takes a stop and a start",
+                     key);
+        else
+            snprintf(problem, size, "the configuration is not taken; see the messages of `starling up`");
+        return problem;
+    }
+    config_free(&s->config);
+    s->config = fresh;
+    use_config(s, shared);
+    return NULL;
+}
+
+static const char *reload(struct supervisor *s, char *problem, size_t size)
+{
+    const char *error = reload_obstacle(s);
+
     if (!s->nodes_begun || s->stopping)
         return s->stopping ? "the bus is being stopped" : "the bus is still being started";
-    return reload_begin(s);
+    if (!error)
+        error = read_config_again(s, problem, size);
+    if (!error)
+        reload_begin(s);
+    return error;
 }
 
 static void answer_state(struct supervisor *s)
@@ -230,7 +284,7 @@ static void on_request(struct supervisor *s, const char *request)
     else if (strcmp(request, "stop") == 0)
         answer(s, stop_all(s));
     else if (strcmp(request, "reload") == 0)
-        answer(s, reload(s));
+        answer(s, reload(s, problem, sizeof problem));
     else if (sscanf(request, "restart %3u%c", &number, &rest) == 1)
         answer(s, restart(s, number, problem, sizeof problem));
     else if (sscanf(request, "scale %3u%c", &number, &rest) == 1)
@@ -388,12 +442,8 @@ static int loop(struct supervisor *s)
 
 static int check_config(struct supervisor *s)
 {
-    if (!s->config.redis[0]) {
-        free(s->config.redis);
-        s->config.redis = strdup("private");
-        if (!s->config.redis)
-            return 1;
-    }
+    if (set_redis(&s->config) != 0)
+        return 1;
     if (s->config.nodes == 0)
         s->config.nodes = s->cores_n == 0 ? 1 : s->cores_n < NODES_MAX ? s->cores_n : NODES_MAX;
     if (ports_highest(s, s->config.nodes) > UINT16_MAX) {
@@ -412,8 +462,6 @@ static int check_config(struct supervisor *s)
         fprintf(stderr, "starling up: --detach needs files to log to: --log-bytes takes more than 0\n");
         return EXIT_USAGE;
     }
-    s->owner.listen_timeout_ms = s->config.listen_timeout_ms;
-    s->owner.kill_timeout_ms = s->config.kill_timeout_ms;
     return 0;
 }
 
@@ -473,7 +521,7 @@ static int prepare(struct supervisor *s)
         rc = rundir_acquire(&s->dir);
     if (rc != 0)
         return rc;
-    s->shared = config_node_arguments(&s->config);
+    use_config(s, config_node_arguments(&s->config));
     if (!s->shared || block_signals(s) != 0) {
         fprintf(stderr, "starling up: %s\n", strerror(errno));
         return 1;
@@ -496,9 +544,7 @@ static int prepare(struct supervisor *s)
 
 static void deinit(struct supervisor *s)
 {
-    for (char **shared = s->shared; shared && *shared; shared++)
-        free(*shared);
-    free(s->shared);
+    use_config(s, NULL);
     control_close(&s->control, &s->dir);
     redis_server_deinit(&s->redis);
     if (s->signal_fd >= 0)
@@ -522,6 +568,8 @@ int supervisor_run(int argc, char **argv)
                            .signal_fd = -1};
     int rc = config_parse(argc, argv, CONFIG_UP, &s.config);
 
+    s.argc = argc;
+    s.argv = argv;
     s.owner.program = s.program;
     if (rc == 0 && s.config.detach && detach_begin(&s.detach_fd, &rc)) {
         config_free(&s.config);

@@ -30,6 +30,8 @@ struct reload {
 
 struct supervisor {
     struct process_owner owner; /* of the nodes; first: callbacks get back to us from it */
+    int argc; /* of `up`: the configuration is read again from it */
+    char **argv;
     struct config config;
     struct rundir dir;
     struct control control;
@@ -73,7 +75,9 @@ int takeover_run(struct supervisor *s);
 
 /* reload.c */
 void reload_init(struct supervisor *s);
-const char *reload_begin(struct supervisor *s);
+/* Why there can be none now; NULL: there can. */
+const char *reload_obstacle(const struct supervisor *s);
+void reload_begin(struct supervisor *s);
 /* After anything has happened. */
 void reload_step(struct supervisor *s);
 void reload_abort(struct supervisor *s, const char *why);

@@ -22,14 +22,17 @@ static void look_at(struct supervisor *s, struct process *p, uint64_t now_ms, bo
         return;
     n = strlen(path);
     snprintf(path + n, sizeof path - n, ".pulse");
-    if (pulse_read(path, p->pid, &reading) == 0) {
-        if (reading.ticks != p->ticks)
-            p->alive_ms = now_ms;
-        p->ticks = reading.ticks;
-        /* One that was adopted has no descriptor on which it could say so. */
-        if (p->state == PROCESS_STARTING && p->ready_fd < 0 && reading.phase == PULSE_READY)
-            process_handle(p, PROCESS_SAID_READY);
+    if (pulse_read(path, p->pid, &reading) != 0) {
+        /* It is not there yet, or somebody cleaned the directory: that says nothing about the node. */
+        p->alive_ms = now_ms;
+        return;
     }
+    if (reading.ticks != p->ticks)
+        p->alive_ms = now_ms;
+    p->ticks = reading.ticks;
+    /* One that was adopted has no descriptor on which it could say so. */
+    if (p->state == PROCESS_STARTING && p->ready_fd < 0 && reading.phase == PULSE_READY)
+        process_handle(p, PROCESS_SAID_READY);
     if (were_away)
         p->alive_ms = now_ms;
     if (s->config.watchdog_ms > 0 && now_ms - p->alive_ms >= s->config.watchdog_ms)

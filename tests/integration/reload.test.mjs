@@ -1,11 +1,13 @@
 // New processes for old ones while clients are connected and more of them come: nobody is turned away, and everybody is
 // back at the rate that was asked for.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import http from 'node:http';
+import path from 'node:path';
 import { test as plainTest } from 'node:test';
 import { client, MODES, occurrence, transportOf } from '../support/clients.mjs';
 import { eventually, PATIENCE_MS, sleep } from '../support/servers.mjs';
-import { alive, freePorts, up } from '../support/up.mjs';
+import { alive, freePorts, temporary, up } from '../support/up.mjs';
 
 const test = (name, body) => plainTest(name, { timeout: 180000 }, body);
 
@@ -171,6 +173,33 @@ test('a new process that does not come up changes nothing', async (t) => {
   bus.replaceNode();
   assert.deepEqual(bus.run('reload'), { status: 0, stdout: '', stderr: '' });
   assert.notDeepEqual(bus.pids(), before);
+});
+
+test('reload takes the new configuration, and refuses what it cannot take', async (t) => {
+  const file = path.join(temporary(t), 'starling.conf');
+  const write = (...lines) => fs.writeFileSync(file, lines.join('\n'));
+  write('ping-interval = 1234');
+  const bus = await up(t, ['--config', file], { nodes: 2 });
+  const before = bus.pids();
+  const interval = async () => {
+    const url = `http://127.0.0.1:${bus.port}/socket.io/?EIO=4&transport=polling`;
+    const text = await (await fetch(url, { headers: { connection: 'close' } })).text();
+    return JSON.parse(text.slice(1)).pingInterval;
+  };
+  assert.equal(await interval(), 1234);
+  write('ping-interval = 4321', 'drain-rate = 1000');
+  assert.deepEqual(bus.run('reload'), { status: 0, stdout: '', stderr: '' });
+  assert.equal(await interval(), 4321);
+  const pids = bus.pids();
+  assert.ok(pids.every((pid) => !before.includes(pid)));
+  write('cluster = another');
+  assert.equal(bus.run('reload').stderr,
+    'starling reload: cluster of the configuration has changed, which takes a stop and a start\n');
+  write('ping-interval = never');
+  assert.equal(bus.run('reload').stderr,
+    'starling reload: the configuration is not taken; see the messages of `starling up`\n');
+  await eventually(() => bus.stderr.includes(`${file}:1: ping-interval takes a number`), 'the message');
+  assert.deepEqual(bus.pids(), pids);
 });
 
 test('stop in the middle of a reload ends everything', async (t) => {

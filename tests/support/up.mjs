@@ -43,6 +43,20 @@ export async function freePorts(count) {
 // What is in the run directory beside the logs.
 export const leftovers = ({ runDir }) => fs.readdirSync(runDir).filter((name) => !/\.log$/.test(name));
 
+// What a test has to end, the last thing first: a second supervisor uses the run directory of the first.
+const endings = new WeakMap();
+function atEnd(context, end) {
+  const list = endings.get(context);
+  if (list) {
+    list.unshift(end);
+    return;
+  }
+  endings.set(context, [end]);
+  context.after(async () => {
+    for (const each of endings.get(context)) await each();
+  });
+}
+
 // What a bus whose supervisor was killed has left; nothing when another supervisor looks after it.
 function endOrphans(runDir) {
   const read = (name) => {
@@ -108,7 +122,7 @@ export async function begin(context, parameters = [],
     child.kill('SIGKILL');
     await bus.exited;
   };
-  context.after(async () => {
+  atEnd(context, async () => {
     child.kill('SIGTERM');
     await bus.exited;
     endOrphans(runDir);
