@@ -106,6 +106,41 @@ test('reload under load: no connect fails, every client is back, none faster tha
   assert.deepEqual(bus.ps().nodes.map(({ restarts }) => restarts), [0, 0, 0]);
 });
 
+test('reload with a Redis: every client recovers, and its handlers miss nothing and see nothing twice', async (t) => {
+  const bus = await up(t, [], { nodes: 3, redis: 'private' });
+  const clients = [];
+  for (let i = 0; i < 60; i++) {
+    const socket = client(t, bus, { transports: ['websocket'] });
+    const one = { socket, recovered: [], got: [] };
+    await occurrence(socket, 'connect');
+    await socket.emitWithAck('bus:join', 'room');
+    socket.on('connect', () => one.recovered.push(socket.recovered));
+    socket.on('event', (number) => one.got.push(number));
+    clients.push(one);
+  }
+  let sent = 0, running = true;
+  const emits = (async () => {
+    while (running) {
+      const body = JSON.stringify({ to: ['room'], event: 'event', args: [sent] });
+      const options = { method: 'POST', headers: { connection: 'close' }, body };
+      const answer = await fetch(`http://127.0.0.1:${bus.port}/api/v1/emit`, options);
+      assert.equal(answer.status, 200);
+      sent++;
+      await sleep(20);
+    }
+  })();
+  const { code, stderr } = await bus.start('reload');
+  running = false;
+  await emits;
+  assert.deepEqual([code, stderr], [0, '']);
+  await eventually(() => clients.every(({ socket, got }) => socket.connected && got.length >= sent), 'all events');
+  const all = Array.from({ length: sent }, (_, number) => number);
+  for (const { recovered, got } of clients) {
+    assert.ok(recovered.length > 0 && recovered.every(Boolean), String(recovered));
+    assert.deepEqual([...got].sort((a, b) => a - b), all);
+  }
+});
+
 test('reload twice: the paths of the mesh are used again', async (t) => {
   const bus = await up(t, [], { nodes: 2 });
   const pids = new Set(bus.pids());
