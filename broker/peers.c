@@ -160,7 +160,8 @@ static void take_repaired(struct peers *m, struct reading *in, const struct mesh
     if (!in->repaired)
         return;
     records_gone(m, in->repaired, in->head.origin, repair->gone_to);
-    if (repair->to >= repair->from)
+    /* An answer without records claims nothing, and one that comes late answers a question asked again since. */
+    if (repair->to >= repair->from && repair->to > in->repaired->received)
         in->repaired->asked_to = repair->to;
 }
 

@@ -15,7 +15,10 @@ enum {
     MESSAGES_PER_TURN = 64,
     BATCH_BYTES = 64 * 1024, /* largest message: peers.c */
     RECONNECT_MS = 50,
-    RECONNECT_MAX_MS = 1000,
+    RECONNECT_MAX_MS = 200,
+    CONNECT_MS = 400, /* a SYN that is lost is sent again after a second only */
+    PING_MS = 500,
+    SILENT_MS = 1500, /* a connection on which nothing comes for so long is made anew */
     DIRECT_QUEUE =
         4096, /* messages to one peer alone; a snapshot of presence has to fit, the rest is asked for again */
 };
@@ -56,6 +59,11 @@ static void *open_socket(struct peers_zmq *z, int type, int queue)
     set(socket, ZMQ_RCVHWM, queue);
     set(socket, ZMQ_RECONNECT_IVL, RECONNECT_MS);
     set(socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS);
+    set(socket, ZMQ_CONNECT_TIMEOUT, CONNECT_MS);
+    if (type == ZMQ_SUB || type == ZMQ_DEALER) {
+        set(socket, ZMQ_HEARTBEAT_IVL, PING_MS);
+        set(socket, ZMQ_HEARTBEAT_TIMEOUT, SILENT_MS);
+    }
     return socket;
 }
 
