@@ -297,12 +297,13 @@ void records_answer(struct peers *m, const struct peer *p, const struct mesh_rep
     uint64_t first = UINT64_MAX, last = 0, seq = asked->from;
     struct mesh_repair answer = *asked;
     unsigned version = peers_version_of(m, p);
-    ring_range(m->ring, asked->origin, &first, &last);
+    bool is_held = ring_range(m->ring, asked->origin, &first, &last);
     if (seq < first)
         seq = first;
-    answer.gone_to = seq > asked->to ? asked->to : seq - 1;
+    bool is_gone = !is_held || seq > asked->to;
+    answer.gone_to = is_gone ? asked->to : seq > asked->from ? seq - 1 : 0;
     last = end_of_answer(m, asked->origin, seq, last < asked->to ? last : asked->to);
-    answer.to = seq > asked->to ? asked->to : last;
+    answer.to = is_gone ? asked->to : last;
     do {
         if (peers_begin(m, &m->scratch, version) ||
             mesh_write(&m->scratch, &(struct mesh_record){.kind = MESH_REPAIRED, .repair = answer}))
