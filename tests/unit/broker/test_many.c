@@ -178,6 +178,29 @@ static void who_was_taken_for_an_old_start_comes_back(void **state)
     assert_int_equal(view_of(0, ghost)->emits, 1);
 }
 
+static void a_late_hello_of_an_old_start_does_not_push_out_the_new_one(void **state)
+{
+    (void)state;
+    const struct mesh_origin new = {4, 2};
+    start_with_ghost(0);
+    for (unsigned k = 0; k < 2; k++) {
+        forge("c", new);
+        forge_hello(3, 0);
+        forge_heartbeat(0);
+        receive(0);
+        receive(0);
+        forge("c", ghost);
+        forge_hello(3, 0);
+        receive(0);
+        assert_int_equal(peers_alive(nodes[0].peers), 1);
+        forge("c", new);
+        forge_emit(new, k + 1);
+        receive(0);
+        assert_int_equal(view_of(0, new)->emits, k + 1);
+    }
+    assert_int_equal(view_of(0, new)->voids, 0);
+}
+
 static struct mesh_repair repaired;
 
 static bool watch_repaired(struct net *n, unsigned from, unsigned to, struct span message)
@@ -234,6 +257,7 @@ int main(void)
         TEST(many_restarts_leave_nothing_behind),
         TEST(who_has_just_died_is_told_before_those_who_died_long_ago),
         TEST(who_was_taken_for_an_old_start_comes_back),
+        TEST(a_late_hello_of_an_old_start_does_not_push_out_the_new_one),
         TEST(an_answer_claims_no_more_than_it_has),
     };
 
