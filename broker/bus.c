@@ -260,6 +260,7 @@ static void on_emit(struct socket *s, const struct sio_packet *packet, const str
     r.emit.attachments = attachments;
     r.emit.n_attachments = packet->attachments;
     r.emit.skip = r.echo ? NULL : s;
+    r.emit.from = s;
     /* A sender that cannot be made to wait in its own socket is refused at once. */
     if (h->engine->congested && !s->session->transport->resume) {
         metrics_add(h->metrics, METRIC_EMITS_REFUSED, 1);

@@ -14,6 +14,7 @@
 #include "bus.h"
 #include "container.h"
 #include "err.h"
+#include "fanout.h"
 #include "frames.h"
 #include "joining.h"
 #include "json.h"
@@ -38,6 +39,8 @@ struct client {
     unsigned n_sockets;
     struct joining *joinings;
     struct timer connect_timeout;
+    void (*moved)(void *user, int err); /* of client_go_on(), while it is under way */
+    void *moved_user;
     struct partial *partial;
 };
 
@@ -59,6 +62,7 @@ void socket_ack(struct socket *s, uint64_t id, struct span args, const struct sp
                 unsigned n_attachments)
 {
     struct slice frames;
+    s->owed -= s->owed > 0;
     int err = frames_encode(&s->session->engine->bytes,
                             &(struct frames_packet){
                                 .type = SIO_ACK,
@@ -183,6 +187,8 @@ static int on_connect(struct client *c, const struct sio_packet *packet)
                          packet->payload.n ? packet->payload : SPAN("{}"), &c->joinings);
 }
 
+static void end_move(struct client *c, int err);
+
 static void unhandled(struct socket *s, const struct sio_packet *packet)
 {
     metrics_add(s->nsp->hub->metrics, METRIC_EVENTS_UNHANDLED, 1);
@@ -193,7 +199,10 @@ static void unhandled(struct socket *s, const struct sio_packet *packet)
 static void on_event(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
 {
     const struct hub_handler *handler = &s->nsp->hub->handler;
-    if (packet->event.n == 0 || bus_command(s, packet, attachments))
+    if (packet->event.n == 0)
+        return;
+    s->owed += packet->has_id; /* socket_ack() takes it back; s may be gone then */
+    if (bus_command(s, packet, attachments))
         return;
     if (!handler->on_event || !handler->on_event(handler->user, s, packet, attachments))
         unhandled(s, packet);
@@ -223,6 +232,67 @@ static int on_packet(struct client *c, const struct sio_packet *packet, const st
     default:
         return ERR_STATE;
     }
+}
+
+/* ---- sessions that move ---- */
+
+bool client_can_move(const struct session *session)
+{
+    const struct client *c = client_of(session);
+    const struct hub *h = c->hub;
+    bool can = h->recovery && !session->recovery_off && !c->partial && !c->joinings && c->sockets &&
+               fanout_is_idle(h->fanout);
+    for (const struct socket *s = c->sockets; s && can; s = s->client_next)
+        can = s->entry && !s->acks && s->owed == 0;
+    return can;
+}
+
+unsigned client_places(const struct session *session, struct client_place *places, unsigned max)
+{
+    const struct client *c = client_of(session);
+    unsigned n = 0;
+    for (const struct socket *s = c->sockets; s && n < max; s = s->client_next)
+        places[n++] = (struct client_place){nsp_name(s->nsp), {s->entry->pid, ID_CHARS}};
+    return n;
+}
+
+static void end_move(struct client *c, int err)
+{
+    void (*done)(void *user, int err) = c->moved;
+    c->moved = NULL;
+    if (done)
+        done(c->moved_user, err);
+}
+
+static void on_moved_socket(struct client *c, struct joining *j, struct socket *s)
+{
+    s->client_next = c->sockets;
+    c->sockets = s;
+    c->n_sockets++;
+    joining_catch_up(j, s);
+    if (!c->joinings)
+        end_move(c, 0);
+}
+
+static void on_not_moved(struct client *c, struct joining *j)
+{
+    (void)j;
+    end_move(c, ERR_NOT_FOUND);
+}
+
+void client_go_on(struct session *session, const struct client_place *places, unsigned n,
+                  const struct offset *since, void (*done)(void *user, int err), void *user)
+{
+    struct client *c = client_of(session);
+    struct joining_user ju = {c, on_moved_socket, on_refused, on_not_moved};
+    int err = c->hub->recovery && n > 0 ? 0 : ERR_NOT_FOUND;
+    reactor_timer_cancel(session->engine->reactor, &c->connect_timeout);
+    c->moved = done;
+    c->moved_user = user;
+    for (unsigned i = 0; i < n && !err; i++)
+        err = joining_go_on(c->hub, session, &ju, places[i].nsp, places[i].pid, since, &c->joinings);
+    if (err)
+        end_move(c, err);
 }
 
 /* ---- attachments ---- */
@@ -312,6 +382,7 @@ static void on_close(struct session *session, enum close_reason reason)
     if (!c)
         return;
     joining_cancel_all(&c->joinings);
+    end_move(c, ERR_CLOSED);
     reactor_timer_cancel(session->engine->reactor, &c->connect_timeout);
     while (c->sockets)
         drop_socket(c->sockets, true, close_reason_text(reason));

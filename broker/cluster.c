@@ -64,6 +64,11 @@ uint64_t cluster_emit(struct cluster *c, const struct emit *e)
         out->attachments[i] = e->attachments[i];
     if (e->skip)
         out->skip = (struct span){e->skip->sid, ID_CHARS};
+    if (e->from && e->from->entry && e->from->entry->after.tag) { /* this sender was elsewhere before */
+        out->after_origin = e->from->entry->after;
+        out->after_seq = e->from->entry->after_seq;
+        e->from->entry->after.tag = 0;
+    }
     return peers_publish(c->peers, &c->record);
 }
 
@@ -423,6 +428,13 @@ struct peers_user cluster_user(struct cluster *c, void (*ready)(void *user), voi
 bool cluster_is_confirmed(const struct cluster *c, uint64_t seq)
 {
     return peers_is_confirmed(c->peers, seq);
+}
+
+uint32_t cluster_tag(const struct cluster *c)
+{
+    struct peers_position self;
+    peers_positions(c->peers, &self, 1);
+    return self.origin.tag;
 }
 
 uint64_t cluster_newest(const struct cluster *c)

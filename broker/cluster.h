@@ -55,6 +55,8 @@ int cluster_tell(struct cluster *c, struct mesh_origin to, enum mesh_topic topic
 
 /* ---- for questions ---- */
 
+/* The tag of this node's ids. */
+uint32_t cluster_tag(const struct cluster *c);
 /* The number of this node's newest record. */
 uint64_t cluster_newest(const struct cluster *c);
 struct peers *cluster_peers(const struct cluster *c);

@@ -30,6 +30,8 @@ struct directory_entry {
     char *bytes;              /* ABSENT: as entry_read() takes them */
     size_t bytes_n;
     uint32_t moved_to;
+    struct mesh_origin after; /* its client's first emit here comes behind this number of that origin; tag 0: of none */
+    uint64_t after_seq;
     bool is_saving, saves_again, is_freed;
     struct save_wait *waits, *next_waits; /* for the save that is under way; for the one after it */
     uint64_t expires_ms;                  /* not OPEN */

@@ -278,7 +278,7 @@ static void queue_open_packet(struct session *s)
     session_send(s, (struct span){text, n}, (struct span){"", 0});
 }
 
-struct session *engine_open(struct engine *e, const struct transport *transport, void *link, bool base64)
+static struct session *new_session(struct engine *e, const struct transport *transport, void *link)
 {
     struct session *s = calloc(1, sizeof(*s));
     if (!s)
@@ -286,17 +286,48 @@ struct session *engine_open(struct engine *e, const struct transport *transport,
     s->engine = e;
     s->transport = transport;
     s->link = link;
-    s->base64 = base64;
     outq_init(&s->out);
     timer_init(&s->heartbeat, on_heartbeat);
-    id_new(&e->ids, s->sid);
+    return s;
+}
+
+static void begin_session(struct session *s)
+{
+    struct engine *e = s->engine;
     HASH_ADD(hh, e->sessions, sid, ID_CHARS, s);
-    metrics_add(e->metrics, METRIC_SESSIONS_OPENED, 1);
     metrics_add(e->metrics, transport_gauge(s), 1);
-    queue_open_packet(s);
     schedule_ping(s);
-    if (e->app->on_open(s) < 0)
+}
+
+static void tell_app(struct session *s)
+{
+    if (s->engine->app->on_open(s) < 0)
         session_close_soon(s, CLOSE_FORCED);
+}
+
+struct session *engine_open(struct engine *e, const struct transport *transport, void *link, bool base64)
+{
+    struct session *s = new_session(e, transport, link);
+    if (!s)
+        return NULL;
+    s->base64 = base64;
+    id_new(&e->ids, s->sid);
+    metrics_add(e->metrics, METRIC_SESSIONS_OPENED, 1);
+    begin_session(s);
+    queue_open_packet(s);
+    tell_app(s);
+    return s;
+}
+
+struct session *engine_adopt(struct engine *e, const struct transport *transport, void *link,
+                             const char sid[ID_CHARS])
+{
+    struct session *s = engine_find(e, (struct span){sid, ID_CHARS}) ? NULL : new_session(e, transport, link);
+    if (!s)
+        return NULL;
+    memcpy(s->sid, sid, ID_CHARS);
+    begin_session(s);
+    tell_app(s);
     return s;
 }
 

@@ -10,8 +10,8 @@
 #include "metrics.h"
 #include "outq.h"
 #include "reactor.h"
-#include "ws.h"
 #include "table.h"
+#include "ws.h"
 
 enum close_reason {
 #define X(name, text, metric) CLOSE_##name,
@@ -63,7 +63,8 @@ struct engine {
     struct bytes bytes;
     struct session *sessions; /* by sid */
     struct session *dirty, **dirty_end;
-    struct session *dead; /* freed at the end of the turn, so that callers up the stack may still look at them */
+    struct session
+        *dead; /* freed at the end of the turn, so that callers up the stack may still look at them */
     struct reactor_task flush_task;
     bool shutting_down;
     bool congested; /* emits wait for their turn: who emits more is not read until they have had it */
@@ -81,14 +82,15 @@ struct session {
     const struct transport *transport;
     uint8_t state;
     bool is_dirty;
-    bool is_blocked;  /* the transport could not write everything; it will flush by itself */
-    bool is_doomed;   /* to be closed at the end of the turn; nothing is accepted any more */
+    bool is_blocked;    /* the transport could not write everything; it will flush by itself */
+    bool is_doomed;     /* to be closed at the end of the turn; nothing is accepted any more */
     uint8_t end_reason; /* enum close_reason, once doomed or closed */
     bool awaits_pong;
     bool base64; /* binary goes out as text */
     bool recovery_off;
     bool emits;     /* has sent an emit since the engine was last congested */
-    bool is_paused; /* not read now */
+    bool is_paused;   /* not read now */
+    bool is_arriving; /* from another node: not read yet */
     struct outq out;
     struct session *dirty_next, *dead_next;
     void *link;      /* of the transport */
@@ -114,6 +116,11 @@ unsigned engine_count(const struct engine *e);
 
 /* A new session with its open packet queued; NULL without memory. The application has been told. */
 struct session *engine_open(struct engine *e, const struct transport *transport, void *link, bool base64);
+
+/* A session that was on another node up to now, under the sid that it has: as after engine_open(), but the client is
+ * told nothing. NULL without memory, or when there is one with this sid. */
+struct session *engine_adopt(struct engine *e, const struct transport *transport, void *link,
+                             const char sid[ID_CHARS]);
 
 /* NULL when there is none with this sid, or when its pong is overdue (it is closed then). */
 struct session *engine_find(struct engine *e, struct span sid);

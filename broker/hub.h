@@ -59,6 +59,7 @@ struct socket {
     uint64_t offset_ms; /* when it was last sent an offset; of a socket of another node: its epoch */
     struct directory_entry *entry; /* NULL: it cannot be recovered */
     char *user;                    /* raw JSON, or NULL */
+    uint32_t owed; /* acknowledgements that handlers still owe it */
     bool is_recovered;
     uint32_t n_places, cap_places;
     struct place first[2]; /* places until they outgrow it: everybody and one room */
@@ -170,6 +171,7 @@ struct emit {
     unsigned n_attachments;
     bool is_volatile;
     const struct socket *skip; /* the sender, or NULL */
+    struct socket *from;       /* the sender, also when it gets it too; NULL: none that is a socket */
     struct ack_wait *wait;     /* asks every receiver for an acknowledgement, or NULL */
 };
 

@@ -32,7 +32,7 @@ struct joining {
         struct span name[];
     } * rooms; /* that the handler has given it; names lie behind */
     char sid[ID_CHARS];
-    bool is_recovered;
+    bool is_recovered, is_silent;
     size_t nsp_n, auth_n;
     char nsp[]; /* then auth */
 };
@@ -168,7 +168,7 @@ static void begin_anew(struct joining *j)
     if (j->since)
         metrics_add(j->hub->metrics, METRIC_RECOVERIES_FAILED, 1);
     drop_entry(j);
-    if (recovers(j) && open_entry(j))
+    if (j->is_silent || (recovers(j) && open_entry(j)))
         fail(j);
     else
         ask_handler(j);
@@ -234,6 +234,11 @@ static void recover(struct joining *j, const struct entry *known)
             hub_remove(s);
         fail(j);
         return;
+    }
+    struct peers_position owner = recovery_position(j->hub->recovery, j->since->issuer);
+    if (owner.origin.tag && owner.origin.tag != cluster_tag(j->hub->cluster)) {
+        j->entry->after = owner.origin;
+        j->entry->after_seq = owner.received;
     }
     j->is_recovered = true;
     s->is_recovered = true;
@@ -319,12 +324,12 @@ void joining_catch_up(struct joining *j, struct socket *s)
 
 /* ---- life ---- */
 
-int joining_start(struct hub *h, struct session *session, const struct joining_user *user, struct span nsp,
-                  struct span auth, struct joining **list)
+static struct joining *new_joining(struct hub *h, struct session *session, const struct joining_user *user,
+                                   struct span nsp, struct span auth, struct joining **list)
 {
     struct joining *j = calloc(1, sizeof(*j) + nsp.n + auth.n);
     if (!j)
-        return ERR_MEMORY;
+        return NULL;
     j->hub = h;
     j->session = session;
     j->user = *user;
@@ -336,6 +341,35 @@ int joining_start(struct hub *h, struct session *session, const struct joining_u
     j->list = list;
     j->next = *list;
     *list = j;
+    return j;
+}
+
+int joining_go_on(struct hub *h, struct session *session, const struct joining_user *user, struct span nsp,
+                  struct span pid, const struct offset *since, struct joining **list)
+{
+    struct joining *j = new_joining(h, session, user, nsp, SPAN("{}"), list);
+    if (!j)
+        return ERR_MEMORY;
+    j->is_silent = true;
+    j->since = malloc(sizeof(*j->since));
+    if (j->since) {
+        *j->since = *since;
+        j->state = JOINING_CLAIMING;
+        j->claim = directory_claim(recovery_directory(h->recovery), pid, since->issuer, on_claimed, j);
+    }
+    if (j->claim)
+        return 0;
+    unlink_joining(j);
+    free_joining(j);
+    return ERR_MEMORY;
+}
+
+int joining_start(struct hub *h, struct session *session, const struct joining_user *user, struct span nsp,
+                  struct span auth, struct joining **list)
+{
+    struct joining *j = new_joining(h, session, user, nsp, auth, list);
+    if (!j)
+        return ERR_MEMORY;
     if (!begin_claim(j)) {
         if (!recovers(j))
             id_new(&h->engine->ids, j->sid);

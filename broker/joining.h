@@ -12,6 +12,7 @@
 #define STARLING_JOINING_H
 
 #include "hub.h"
+#include "offset.h"
 
 struct joining;
 
@@ -31,6 +32,10 @@ struct joining_user {
 /* auth: a JSON object. Copies what it needs. May be over when it returns. ERR_MEMORY: nothing was called. */
 int joining_start(struct hub *h, struct session *session, const struct joining_user *user, struct span nsp,
                   struct span auth, struct joining **list);
+/* The same for one that was connected on another node up to now: the client does not know that anything happens, so no
+ * handler is asked, and on_failed() is called when not all is as it was. */
+int joining_go_on(struct hub *h, struct session *session, const struct joining_user *user, struct span nsp,
+                  struct span pid, const struct offset *since, struct joining **list);
 /* Ends all of a client's. */
 void joining_cancel_all(struct joining **list);
 unsigned joining_count(const struct joining *list);

@@ -154,6 +154,16 @@ enum recovery_verdict recovery_check(const struct recovery *r, const struct offs
     return known < since->n ? RECOVERY_NO : all; /* of an unknown origin nobody can say */
 }
 
+struct peers_position recovery_position(const struct recovery *r, uint32_t tag)
+{
+    struct peers_position position[LIMIT_OFFSET_ORIGINS];
+    unsigned n = peers_positions(r->peers, position, LIMIT_OFFSET_ORIGINS);
+    for (unsigned i = 0; i < n; i++)
+        if (position[i].origin.tag == tag)
+            return position[i];
+    return (struct peers_position){.received = 0};
+}
+
 /* ---- replay ---- */
 
 struct replay {

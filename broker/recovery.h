@@ -35,6 +35,8 @@ int recovery_later_of(struct offset *o, const struct offset *other);
 /* May everything that the owner of this entry has missed wait for one client? After recovery_check() said YES. */
 bool recovery_fits(struct recovery *r, const struct session *session, const struct offset *since,
                    const struct entry *known);
+/* The origin with this tag, and how far this node has come in its numbers; tag 0: not known. */
+struct peers_position recovery_position(const struct recovery *r, uint32_t tag);
 /* Queues what this socket has missed. ERR_MEMORY. */
 int recovery_replay(struct recovery *r, struct socket *s, const struct offset *since);
 

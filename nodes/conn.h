@@ -56,7 +56,8 @@ struct conn {
     };
     struct session *session; /* whose polls or frames it carries */
     struct visit *visit;     /* an answer that is being made */
-    struct tunnel *tunnel;   /* relay.c's */
+    struct tunnel *tunnel;   /* relay.c's: of a connection that it carries */
+    uint64_t relayed; /* relay.c's: number of the relay whose inner half this is; 0: of none */
     uint64_t since_ms; /* accepted */
     int unsent;        /* ending: what was left in the kernel at the last look */
     struct address *address; /* while it counts as waiting */

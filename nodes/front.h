@@ -18,7 +18,9 @@ struct front_options {
     /* Takes a connection whose request is for a session of another node, with n bytes of input from the start of
      * that request; false: nobody has it. NULL: this node is alone. */
     bool (*elsewhere)(void *user, struct conn *c, struct span sid, const void *input, size_t n);
-    void *elsewhere_user;
+    /* A session has come to a WebSocket that is relayed from another node. May be NULL. */
+    void (*upgraded)(void *user, struct conn *c);
+    void *elsewhere_user; /* of both */
     /* Answers what is not a transport, on civetweb's threads. */
     visit_handler *web;
     void *web_user;

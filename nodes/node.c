@@ -178,6 +178,10 @@ static bool send_to_owner(void *user, struct conn *c, struct span sid, const voi
     const char *router = tag == node->self.tag ? NULL : peers_local_router(node->peers, tag);
     char base[MESH_ENDPOINT_BYTES];
     struct mesh_origin owner;
+    if (engine_find(node->engine, sid))
+        return false;
+    if (relay_moved_to(node->relay, sid, &owner))
+        return relay_conn(node->relay, owner, c, input, n);
     if (tag == node->self.tag)
         return false;
     if (!router)
@@ -185,6 +189,12 @@ static bool send_to_owner(void *user, struct conn *c, struct span sid, const voi
     /* "ipc://<base>.router" */
     snprintf(base, sizeof(base), "%.*s", (int)(strlen(router) - 6 - 7), router + 6);
     return pass_conn(node->pass, base, c, input, n);
+}
+
+static void on_upgraded(void *user, struct conn *c)
+{
+    const struct node *node = user;
+    relay_upgraded(node->relay, c);
 }
 
 static int build_mesh(struct node *n)
@@ -234,6 +244,7 @@ static int build_mesh(struct node *n)
     if (!n->relay)
         return ERR_MEMORY;
     n->front->options.elsewhere = send_to_owner;
+    n->front->options.upgraded = on_upgraded;
     n->front->options.elsewhere_user = n;
     int err = peers_zmq_start(n->zmq, n->peers);
     return err ? err : add_peers(n);

@@ -17,4 +17,10 @@ void relay_free(struct relay **r);
 /* Takes the connection, whose input so far are n bytes from the start of a request. False: it cannot. */
 bool relay_conn(struct relay *r, struct mesh_origin owner, struct conn *c, const void *input, size_t n);
 
+/* A session has come to a WebSocket that is relayed to this node: it moves to the node that has its client, when it
+ * can; else it stays, relayed. */
+void relay_upgraded(struct relay *r, struct conn *c);
+/* Where a session has moved to not long ago. */
+bool relay_moved_to(const struct relay *r, struct span sid, struct mesh_origin *to);
+
 #endif

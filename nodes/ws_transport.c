@@ -175,6 +175,8 @@ static void become_transport(struct conn *c)
     reactor_timer_cancel(c->front->reactor, &c->timer);
     poll_leave(s);
     session_switch_transport(s, &ws_transport, c);
+    if (c->relayed && c->front->options.upgraded)
+        c->front->options.upgraded(c->front->options.elsewhere_user, c);
 }
 
 static void on_probe(struct conn *c, struct span text)
@@ -288,7 +290,7 @@ static void on_drained(struct conn *c)
         return;
     }
     struct session *s = c->session;
-    conn_watch(c, s->is_paused ? 0 : (uint32_t)EPOLLIN);
+    conn_watch(c, s->is_paused || s->is_arriving ? 0 : (uint32_t)EPOLLIN);
     s->is_blocked = false;
     flush(s);
 }
@@ -364,6 +366,47 @@ static void start_candidate(struct conn *c, struct session *s)
     conn_timer(c, s->engine->options.upgrade_timeout_ms);
     if (conn_flush(c))
         conn_watch(c, EPOLLIN | (outq_empty(&c->out) ? 0 : (uint32_t)EPOLLOUT));
+}
+
+/* ---- sessions that move ---- */
+
+bool ws_is_between_messages(const struct conn *c)
+{
+    return c->role == &ws_role && !c->is_dead && c->session && !is_candidate(c) && !c->ws.frame &&
+           c->ws.held_n == 0;
+}
+
+static int append_queue(struct outq *q, struct buffer *out)
+{
+    int err = 0;
+    for (unsigned i = 0; i < q->count && !err; i++) {
+        struct span run = outq_at(q, i);
+        err = buffer_append(out, run.p, run.n);
+    }
+    return err;
+}
+
+int ws_take_output(struct conn *c, struct buffer *out)
+{
+    int err = append_queue(&c->out, out);
+    return err ? err : append_queue(&c->session->out, out);
+}
+
+void ws_adopt(struct conn *c, struct session *s)
+{
+    conn_set_role(c, &ws_role);
+    ws_reader_init(&c->ws, c->front->engine->options.max_payload_bytes);
+    c->is_transport = true;
+    c->session = s;
+    s->peer_ip = c->ip;
+    conn_watch(c, outq_empty(&c->out) ? 0 : (uint32_t)EPOLLOUT);
+}
+
+void ws_go_on(struct conn *c, uint8_t *input, size_t n)
+{
+    conn_watch(c, c->events | EPOLLIN);
+    if (n > 0)
+        on_input(c, input, n);
 }
 
 void ws_start(struct conn *c, struct session *s, struct span key, struct span protocol, bool base64,

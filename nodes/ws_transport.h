@@ -16,4 +16,15 @@ void ws_start(struct conn *c, struct session *s, struct span key, struct span pr
 /* The session ended while this connection was probing. */
 void ws_drop_candidate(struct session *s);
 
+/* ---- sessions that move between nodes ---- */
+
+/* Is the connection between two messages, and its session's own? */
+bool ws_is_between_messages(const struct conn *c);
+/* What waits to be written, behind what the connection itself has. 0 or ERR_MEMORY. */
+int ws_take_output(struct conn *c, struct buffer *out);
+/* A connection of another role carries this session from now on; it is not read until ws_go_on(). */
+void ws_adopt(struct conn *c, struct session *s);
+/* Bytes that were read before it came here, then what the client sends. */
+void ws_go_on(struct conn *c, uint8_t *input, size_t n);
+
 #endif
