@@ -80,7 +80,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.ping_interval_ms, 25000);
     assert_int_equal(config.ping_timeout_ms, 20000);
     assert_int_equal(config.max_payload_bytes, 1000000);
-    assert_string_equal(config.recovery, "off");
+    assert_string_equal(config.recovery, "120000");
     assert_string_equal(config.cors, "");
     assert_string_equal(config.cookie, "");
     assert_string_equal(config.transports, "polling,websocket");
@@ -131,10 +131,10 @@ static void test_refused_values(void **state)
             "starling-node: --path takes a path that begins and ends with \"/\", not \"socket.io\"\n");
     refuses(parse(CONFIG_NODE, "--transports", "polling,webtransport", NULL),
             "starling-node: --transports takes polling, websocket or both, not \"polling,webtransport\"\n");
-    refuses(parse(CONFIG_NODE, "--recovery", "120000", NULL),
-            "starling-node: --recovery takes \"off\" (the recovery of connection state is not in this "
-            "version), not "
-            "\"120000\"\n");
+    refuses(parse(CONFIG_NODE, "--recovery", "999", NULL),
+            "starling-node: --recovery takes 1000 to 86400000 ms, or off, not \"999\"\n");
+    refuses(parse(CONFIG_NODE, "--recovery", "2m", NULL),
+            "starling-node: --recovery takes 1000 to 86400000 ms, or off, not \"2m\"\n");
     refuses(parse(CONFIG_NODE, "--log-level", "loud", NULL),
             "starling-node: --log-level takes debug, info, warn or error, not \"loud\"\n");
     refuses(parse(CONFIG_NODE, "--cors", "https://a.example,", NULL),
