@@ -4,7 +4,7 @@
  * whole packets with their attachments behind them. */
 #include "fanout.c"
 
-#include "../unit/broker/sink.h"
+#include "sink.h"
 #include "limit.h"
 #include "utf8.h"
 

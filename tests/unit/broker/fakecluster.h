@@ -6,6 +6,7 @@
 #include "fakenet.h"
 #include "limit.h"
 #include "log.h"
+#include "sink.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

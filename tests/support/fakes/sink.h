@@ -7,17 +7,9 @@
 #include "client.h"
 #include "engine.h"
 #include "hub.h"
+#include "must.h"
 #include <stdio.h>
 #include <stdlib.h>
-
-/* For what the tests themselves rely on; works without cmocka, too. */
-#define MUST(condition)                                                                                      \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition);                   \
-            abort();                                                                                         \
-        }                                                                                                    \
-    } while (0)
 
 /* ---- the bus ---- */
 

@@ -3,17 +3,10 @@
 #ifndef STARLING_TESTS_STORE_KEPT_H
 #define STARLING_TESTS_STORE_KEPT_H
 
+#include "must.h"
 #include "store.h"
 #include <stdio.h>
 #include <stdlib.h>
-
-#define MUST(condition)                                                                                      \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition);                   \
-            abort();                                                                                         \
-        }                                                                                                    \
-    } while (0)
 
 struct kept;
 
