@@ -274,7 +274,8 @@ static bool on_head(struct conn *c, struct http_reader *r, const uint8_t *base, 
     bool is_transport = is_transport_path(f, http_path(r, (const char *)base));
     r->max_body_bytes = is_transport ? f->engine->options.max_payload_bytes : LIMIT_API_BODY_BYTES;
     /* HTTP/1.0 has no agreement about this that is worth the trouble. */
-    c->keep_alive = http_keep_alive(r) && r->parser.http_minor > 0;
+    /* What else comes on a relayed connection need not be this node's to answer. */
+    c->keep_alive = http_keep_alive(r) && r->parser.http_minor > 0 && !c->relayed;
     metrics_add(f->metrics, METRIC_HTTP_REQUESTS, 1);
     if (!is_plain_path(http_path(r, (const char *)base))) {
         answer_error(c, 400);

@@ -593,7 +593,7 @@ static void test_unknown_topics(void **state)
         unsigned topic;
     } topics[] = {
         {"93 11 03 c4 00", MESH_TOPIC_STATUS},
-        {"93 11 04 c4 00", 0},
+        {"93 11 7f c4 00", 0},
         {"93 28 cf 00 00 00 01 00 00 00 01 c4 00", 0},
         {"95 06 01 01 c4 00 c4 00", MESH_TOPIC_SESSIONS},
         {"95 06 01 cc ff c4 00 c4 00", 0},
