@@ -2,6 +2,7 @@
  * All sockets of one origin are in a room of it that no client can name (it begins with NUL), so that they can be
  * found when the origin dies. */
 #include "cluster.h"
+#include "collect.h"
 #include "directory.h"
 #include "err.h"
 #include "fanout.h"
@@ -62,6 +63,8 @@ uint64_t cluster_emit(struct cluster *c, const struct emit *e)
         out->except[i] = e->except[i];
     for (unsigned i = 0; i < e->n_attachments; i++)
         out->attachments[i] = e->attachments[i];
+    out->key = e->key;
+    out->ack_ms = e->ack_ms;
     if (e->skip)
         out->skip = (struct span){e->skip->sid, ID_CHARS};
     if (e->from && e->from->entry && e->from->entry->after.tag) { /* this sender was elsewhere before */
@@ -78,10 +81,18 @@ static struct mesh_presence presence_of(const struct socket *s)
         .nsp = nsp_name(s->nsp), .sid = {s->sid, ID_CHARS}, .epoch = s->entry ? s->entry->epoch : 0};
 }
 
+static struct span user_of(const struct socket *s)
+{
+    struct span user = span_of(s->user ? s->user : "");
+    return user.n <= LIMIT_USER_BYTES ? user : (struct span){"", 0};
+}
+
 static void tell(struct cluster *c, enum mesh_kind kind, const struct socket *s, struct span room)
 {
     c->record.kind = kind;
     c->record.presence = presence_of(s);
+    if (kind == MESH_ENTER)
+        c->record.presence.user = user_of(s);
     if (room.n)
         c->record.presence.rooms[c->record.presence.n_rooms++] = room;
     peers_publish(c->peers, &c->record);
@@ -132,6 +143,7 @@ static void put_presence(void *user, struct peers *peers)
     for (struct nsp *nsp = c->hub->nsps; nsp; nsp = nsp->hh.next) {
         for (struct socket *s = nsp->sockets; s; s = s->hh.next) {
             struct mesh_presence p = presence_of(s);
+            p.user = user_of(s);
             peers_put_presence(peers, MESH_ENTER, &p);
             put_rooms(peers, s);
         }
@@ -242,23 +254,36 @@ static bool is_busy(void *user)
 static void on_emit(void *user, struct mesh_origin from, uint64_t seq, const struct mesh_emit *emit)
 {
     struct cluster *c = user;
-    int err = hub_deliver(c->hub, &(struct emit){
-                                      .nsp = emit->nsp,
-                                      .to = emit->to,
-                                      .n_to = emit->n_to,
-                                      .except = emit->except,
-                                      .n_except = emit->n_except,
-                                      .event = emit->event,
-                                      .args = emit->args,
-                                      .attachments = emit->attachments,
-                                      .n_attachments = emit->n_attachments,
-                                      .is_volatile = emit->is_volatile,
-                                  });
+    const struct hub_handler *handler = &c->hub->handler;
+    struct emit e = {
+        .nsp = emit->nsp,
+        .to = emit->to,
+        .n_to = emit->n_to,
+        .except = emit->except,
+        .n_except = emit->n_except,
+        .event = emit->event,
+        .args = emit->args,
+        .attachments = emit->attachments,
+        .n_attachments = emit->n_attachments,
+        .is_volatile = emit->is_volatile && !emit->ack_ms,
+        .key = emit->key,
+    };
+    if (handler->on_emit)
+        handler->on_emit(handler->user, &from, seq, &e);
+    int err = emit->ack_ms && c->hub->collects ? collects_serve(c->hub->collects, from, seq, emit->ack_ms, &e)
+                                               : hub_deliver(c->hub, &e);
     if (err) { /* never a silent hole */
         metrics_add(c->hub->metrics, METRIC_MESH_LOST, 1);
         log_event(LOG_WARN, "emit_lost", LOG_UINT("tag", from.tag), LOG_UINT("boot", from.boot),
                   LOG_UINT("number", seq), LOG_TEXT("reason", err_text(err)));
     }
+}
+
+static void on_past(void *user, struct mesh_origin from, uint64_t seq, const struct mesh_emit *emit)
+{
+    const struct hub_handler *handler = &((struct cluster *)user)->hub->handler;
+    if (emit->key.n && handler->on_past)
+        handler->on_past(handler->user, &from, seq, emit->key);
 }
 
 static bool is_of(struct socket *s, struct mesh_origin origin)
@@ -305,6 +330,8 @@ static void on_presence(void *user, struct mesh_origin from, enum mesh_kind kind
         s = far_enter(c, from, p);
     if (!s)
         return;
+    if (kind == MESH_ENTER)
+        socket_set_user(s, p->user);
     if (kind == MESH_EXIT) {
         hub_remove(s);
         return;
@@ -412,6 +439,7 @@ struct peers_user cluster_user(struct cluster *c, void (*ready)(void *user), voi
     return (struct peers_user){
         .user = c,
         .on_emit = on_emit,
+        .on_past = on_past,
         .on_presence = on_presence,
         .on_presence_void = on_presence_void,
         .on_set = on_set,
@@ -450,4 +478,30 @@ struct peers *cluster_peers(const struct cluster *c)
 struct nsp *cluster_far(struct cluster *c, struct span nsp)
 {
     return hub_find(c->far, nsp);
+}
+
+bool cluster_origin_of(const struct socket *s, struct mesh_origin *origin)
+{
+    for (uint32_t i = 0; i < s->n_places; i++) {
+        const struct room *room = s->places[i].room;
+        if (room->name_n != ORIGIN_ROOM_BYTES || room->name[0] != '\0')
+            continue;
+        memcpy(&origin->tag, room->name + 1, sizeof(origin->tag));
+        memcpy(&origin->boot, room->name + 5, sizeof(origin->boot));
+        return true;
+    }
+    return false;
+}
+
+void cluster_each_of(struct cluster *c, struct mesh_origin origin, void (*f)(void *user, struct socket *s),
+                     void *user)
+{
+    char text[ORIGIN_ROOM_BYTES];
+    struct span name = origin_room(text, origin);
+    for (struct nsp *nsp = c->far->nsps; nsp; nsp = nsp->hh.next) {
+        const struct room *room = room_find(nsp, name);
+        for (uint32_t i = 0; room && i < room->n; i++)
+            if (room->members[i].socket)
+                f(user, room->members[i].socket);
+    }
 }

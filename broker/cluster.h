@@ -66,5 +66,10 @@ bool cluster_is_confirmed(const struct cluster *c, uint64_t seq);
 
 /* The sockets of other nodes, as a hub of their own: they have no session. NULL: there is nobody. */
 struct nsp *cluster_far(struct cluster *c, struct span nsp);
+/* Where such a socket is. */
+bool cluster_origin_of(const struct socket *s, struct mesh_origin *origin);
+/* All that are there; f must not change who is. Of a part's on_dead(): they are known still. */
+void cluster_each_of(struct cluster *c, struct mesh_origin origin, void (*f)(void *user, struct socket *s),
+                     void *user);
 
 #endif

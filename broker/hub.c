@@ -227,21 +227,29 @@ int room_join(struct socket *s, struct span name)
     if (!room)
         return ERR_MEMORY;
     int err = enter(s, room);
-    if (err)
+    const struct hub_handler *handler = &s->nsp->hub->handler;
+    if (err) {
         room_drop_if_empty(room);
-    else if (s->nsp->hub->cluster)
+        return err;
+    }
+    if (s->nsp->hub->cluster)
         cluster_join(s->nsp->hub->cluster, s, name);
-    return err;
+    if (handler->on_joined)
+        handler->on_joined(handler->user, s, name);
+    return 0;
 }
 
 void room_leave(struct socket *s, struct span name)
 {
+    const struct hub_handler *handler = &s->nsp->hub->handler;
     struct room *room = room_find(s->nsp, name);
     for (uint32_t i = 0; room && i < s->n_places; i++) {
         if (s->places[i].room == room) {
             if (s->nsp->hub->cluster)
                 cluster_part(s->nsp->hub->cluster, s, name);
             leave(s, i);
+            if (handler->on_left)
+                handler->on_left(handler->user, s, name);
             return;
         }
     }
@@ -325,6 +333,31 @@ struct socket *hub_add_far(struct hub *h, struct nsp *nsp, const char sid[ID_CHA
     return add(h, nsp, sid);
 }
 
+static int replace_text(char **at, struct span text)
+{
+    char *copy = text.n ? strndup(text.p, text.n) : NULL;
+    if (text.n && !copy)
+        return ERR_MEMORY;
+    free(*at);
+    *at = copy;
+    return 0;
+}
+
+int socket_set_user(struct socket *s, struct span user)
+{
+    int err = replace_text(&s->user, user);
+    if (!err && s->entry)
+        err = directory_set_user(s->entry, user);
+    if (!err && s->nsp->hub->cluster)
+        cluster_enter(s->nsp->hub->cluster, s);
+    return err;
+}
+
+int socket_set_data(struct socket *s, struct span data)
+{
+    return replace_text(&s->data, data);
+}
+
 void hub_remove(struct socket *s)
 {
     struct nsp *nsp = s->nsp;
@@ -338,6 +371,7 @@ void hub_remove(struct socket *s)
     HASH_DEL(nsp->sockets, s);
     metrics_sub(nsp->hub->metrics, METRIC_SOCKETS, 1);
     free(s->user);
+    free(s->data);
     free(s);
     nsp_drop_if_empty(nsp);
 }
@@ -392,6 +426,8 @@ int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq)
         return err;
     *seq = h->cluster ? cluster_emit(h->cluster, e) : ++h->seq;
     metrics_add(h->metrics, METRIC_EMITS, 1);
+    if (*seq && h->handler.on_emit)
+        h->handler.on_emit(h->handler.user, NULL, *seq, e);
     return *seq ? 0 : ERR_MEMORY;
 }
 
@@ -407,5 +443,9 @@ static bool has_receiver(struct nsp *nsp, const struct emit *e)
 int hub_deliver(struct hub *h, const struct emit *e)
 {
     struct nsp *nsp = hub_find(h, e->nsp);
-    return nsp && has_receiver(nsp, e) ? deliver(h, e, h->cluster ? cluster_newest(h->cluster) : 0) : 0;
+    if (nsp && has_receiver(nsp, e))
+        return deliver(h, e, h->cluster ? cluster_newest(h->cluster) : 0);
+    if (e->wait)
+        ack_all_sent(e->wait);
+    return 0;
 }

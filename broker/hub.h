@@ -14,11 +14,14 @@
 
 struct ack_wait;
 struct cluster;
+struct collects;
 struct client;
 struct fanout;
 struct directory_entry;
+struct emit;
 struct hub;
 struct joining;
+struct mesh_origin;
 struct recovery;
 struct socket;
 
@@ -59,7 +62,8 @@ struct socket {
     uint64_t offset_ms; /* when it was last sent an offset; of a socket of another node: its epoch */
     struct directory_entry *entry; /* NULL: it cannot be recovered */
     char *user;                    /* raw JSON, or NULL */
-    uint32_t owed; /* acknowledgements that handlers still owe it */
+    uint32_t owed;                 /* acknowledgements that handlers still owe it */
+    char *data;                    /* of agents: raw JSON, or NULL */
     bool is_recovered;
     uint32_t n_places, cap_places;
     struct place first[2]; /* places until they outgrow it: everybody and one room */
@@ -86,6 +90,13 @@ struct hub_handler {
     /* False: nobody handles it. */
     bool (*on_event)(void *user, struct socket *s, const struct sio_packet *packet,
                      const struct span *attachments);
+    /* A socket of this node is in one room more, or less. Not of its own room, nor when it leaves all at its end. */
+    void (*on_joined)(void *user, struct socket *s, struct span room);
+    void (*on_left)(void *user, struct socket *s, struct span room);
+    /* Every emit, whatever node it is from; origin NULL: this one. */
+    void (*on_emit)(void *user, const struct mesh_origin *origin, uint64_t seq, const struct emit *e);
+    /* One that was made before this node's time, of which only the key may be of interest. */
+    void (*on_past)(void *user, const struct mesh_origin *origin, uint64_t seq, struct span key);
 };
 
 struct hub_options {
@@ -104,6 +115,7 @@ struct hub {
     uint64_t seq;          /* number of the newest emit */
     struct fanout *fanout;
     struct cluster *cluster;   /* NULL: this node is alone */
+    struct collects *collects; /* NULL: no emit of another node asks for acknowledgements here */
     struct recovery *recovery; /* NULL: off */
     unsigned n_plain;          /* sockets whose clients take no offsets */
 };
@@ -146,6 +158,9 @@ static inline struct span nsp_name(const struct nsp *nsp)
 /* 0 (also when it is in the room already), ERR_LIMIT, ERR_MEMORY. */
 int room_join(struct socket *s, struct span room);
 void room_leave(struct socket *s, struct span room);
+/* raw JSON, checked; empty: nobody has said. ERR_MEMORY. */
+int socket_set_user(struct socket *s, struct span user);
+int socket_set_data(struct socket *s, struct span data);
 bool room_has(const struct room *room, const struct socket *s);
 struct room *room_find(struct nsp *nsp, struct span name);
 static inline uint32_t room_count(const struct room *room)
@@ -173,6 +188,8 @@ struct emit {
     const struct socket *skip; /* the sender, or NULL */
     struct socket *from;       /* the sender, also when it gets it too; NULL: none that is a socket */
     struct ack_wait *wait;     /* asks every receiver for an acknowledgement, or NULL */
+    struct span key;           /* see mesh.md, or empty */
+    uint64_t ack_ms; /* receivers on other nodes are asked for an acknowledgement; 0: they are not */
 };
 
 /* Encodes once and hands it to every member, in the order of calls. *seq receives the emit's number.

@@ -378,6 +378,19 @@ bool peers_is_confirmed(const struct peers *m, uint64_t seq)
     return true;
 }
 
+bool peers_is_settled(const struct peers *m)
+{
+    uint64_t now = peers_now_ms(m);
+    for (const struct origin *o = m->origins; o; o = o->hh.next) {
+        bool is_silent = o->state == ORIGIN_LIVE && now - o->heard_ms > 3 * HEARTBEAT_MS;
+        /* The others say with their next heartbeat what they have of it. */
+        bool is_fresh = o->state == ORIGIN_DEAD && o->died_ms && now - o->died_ms < 3 * HEARTBEAT_MS;
+        if (is_silent || is_fresh || (o->state != ORIGIN_NEW && o->in_hole && o->received < o->newest))
+            return false;
+    }
+    return true;
+}
+
 unsigned peers_positions(const struct peers *m, struct peers_position *out, unsigned max)
 {
     unsigned n = 0;

@@ -37,6 +37,8 @@ struct peers_link {
 struct peers_user {
     void *user;
     void (*on_emit)(void *user, struct mesh_origin from, uint64_t seq, const struct mesh_emit *emit);
+    /* One that was said before this node's time and is kept here. May be NULL. */
+    void (*on_past)(void *user, struct mesh_origin from, uint64_t seq, const struct mesh_emit *emit);
     void (*on_presence)(void *user, struct mesh_origin from, enum mesh_kind kind,
                         const struct mesh_presence *presence);
     /* Whatever was known of sockets there is void: the peer is dead, or a snapshot follows. */
@@ -47,7 +49,8 @@ struct peers_user {
     void (*on_message)(void *user, struct mesh_origin from, const struct mesh_message *message);
     /* Numbers from..to of this origin are lost for good. */
     void (*on_gap)(void *user, struct mesh_origin from, uint64_t first, uint64_t last);
-    /* Not heard any more; received: the number up to which everything has come. May be NULL. */
+    /* Not heard any more; received: the number up to which everything has come. Comes before on_presence_void(). May be
+     * NULL. */
     void (*on_dead)(void *user, struct mesh_origin from, uint64_t received);
     /* True: emits have to wait. They are held, or asked for again later. May be NULL. */
     bool (*is_busy)(void *user);
@@ -106,6 +109,8 @@ struct ring *peers_ring(const struct peers *m);
 unsigned peers_alive(const struct peers *m);
 /* True when every live peer has said that it has this number of ours. */
 bool peers_is_confirmed(const struct peers *m, uint64_t seq);
+/* False: somebody has fallen silent, or has died just now, and others may know more of what it has said. */
+bool peers_is_settled(const struct peers *m);
 
 /* How far this node has come in each origin's numbers; itself first. */
 struct peers_position {

@@ -256,11 +256,11 @@ static void die(struct peers *m, struct origin *o)
     o->died_ms = peers_now_ms(m);
     o->hears_this_boot = false;
     presence_forget(o);
+    if (m->user.on_dead)
+        m->user.on_dead(m->user.user, o->id, o->received);
     m->user.on_presence_void(m->user.user, o->id);
     count_peers(m);
     peers_choose_version(m);
-    if (m->user.on_dead)
-        m->user.on_dead(m->user.user, o->id, o->received);
 }
 
 void life_heard(struct peers *m, struct origin *o)

@@ -72,6 +72,8 @@ static void deliver(struct peers *m, struct origin *o, const struct mesh_record 
 {
     if (record->kind == MESH_EMIT && record->seq > o->fill_to)
         m->user.on_emit(m->user.user, o->id, record->seq, &record->emit);
+    else if (record->kind == MESH_EMIT && m->user.on_past)
+        m->user.on_past(m->user.user, o->id, record->seq, &record->emit);
     else if (is_presence(record->kind))
         presence_take(m, o, record);
 }

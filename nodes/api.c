@@ -1,8 +1,8 @@
 #include "api.h"
-#include "ack.h"
 #include "buffer.h"
 #include "bus.h"
 #include "cluster.h"
+#include "collect.h"
 #include "container.h"
 #include "err.h"
 #include "json.h"
@@ -24,10 +24,9 @@ struct api_wait {
     struct api_wait *prev, *next;
     struct visit *visit;
     uint64_t seq;
-    bool is_confirm;
-    struct mirror *mirror;
-        /* that is to confirm; NULL: the mesh */ /* of the mesh; otherwise acknowledgements of clients */
-    struct ack_wait ack;
+    bool is_confirm;       /* of the mesh or the mirror; otherwise acknowledgements of clients */
+    struct mirror *mirror; /* that is to confirm; NULL: the mesh */
+    struct collect ack;
     struct buffer acks; /* JSON arrays with commas between them */
     uint32_t lost;
     struct timer look;
@@ -52,8 +51,9 @@ static void finish_ok(struct visit *v, const struct web *web, uint64_t seq, cons
     int n = snprintf(text, cap, "{\"ok\":true,\"id\":\"%s:%llu\"", web->hub->options.origin,
                      (unsigned long long)seq);
     if (wait && !wait->is_confirm)
-        n += snprintf(text + n, cap - (size_t)n, ",\"acks\":[%.*s],\"missing\":%u", (int)wait->acks.n,
-                      wait->acks.n ? wait->acks.p : "", wait->ack.missing + wait->lost);
+        n += snprintf(text + n, cap - (size_t)n, ",\"acks\":[%.*s],\"missing\":%llu", (int)wait->acks.n,
+                      wait->acks.n ? wait->acks.p : "",
+                      (unsigned long long)(wait->ack.expected - wait->ack.answered + wait->lost));
     n += snprintf(text + n, cap - (size_t)n, "}\n");
     visit_finish(v, 200, "application/json", (struct span){text, (size_t)n});
     free(text);
@@ -98,19 +98,19 @@ void api_stop(struct web *web)
         if (w->is_confirm)
             reactor_timer_cancel(web->reactor, &w->look);
         else
-            ack_wait_cancel(&w->ack);
+            collect_cancel(&w->ack);
         finish_error(w->visit, 503, "the node stops");
         wait_free(w);
     }
 }
 
-static void on_ack(struct ack_wait *ack, struct socket *from, struct span args,
-                   const struct span *attachments, unsigned n_attachments)
+static void on_ack(struct collect *ack, struct span sid, struct span args, const struct span *attachments,
+                   unsigned n_attachments)
 {
     struct api_wait *w = container_of(ack, struct api_wait, ack);
     struct buffer *acks = &w->acks;
     size_t before = acks->n;
-    (void)from, (void)attachments, (void)n_attachments;
+    (void)sid, (void)attachments, (void)n_attachments;
     if (before + args.n > ACKS_MAX_BYTES || buffer_append(acks, before ? ",[" : "[", before ? 2 : 1) ||
         buffer_append(acks, args.p, args.n) || buffer_append(acks, "]", 1)) {
         acks->n = before;
@@ -118,7 +118,7 @@ static void on_ack(struct ack_wait *ack, struct socket *from, struct span args,
     }
 }
 
-static void on_acks_done(struct ack_wait *ack)
+static void on_acks_done(struct collect *ack)
 {
     struct api_wait *w = container_of(ack, struct api_wait, ack);
     finish_ok(w->visit, w->web, w->seq, w);
@@ -171,8 +171,6 @@ static const char *read_rest(struct span body, struct rest *rest, struct cluster
         return "ack and volatile do not go together";
     if (ack.n && (rest->confirm_mesh || rest->confirm_mirror))
         return "ack and confirm do not go together";
-    if (ack.n && cluster && peers_alive(cluster_peers(cluster)))
-        return "ack: acknowledgements are not collected from several nodes in this version";
     return NULL;
 }
 
@@ -216,21 +214,18 @@ void api_run_emit(struct visit *v)
     if (rest.ack_ms) {
         w->ack.on_ack = on_ack;
         w->ack.on_done = on_acks_done;
-        ack_wait_start(&w->ack, h, (uint32_t)rest.ack_ms);
-        r.emit.wait = &w->ack;
     }
-    uint64_t seq;
-    int err = hub_emit(h, &r.emit, &seq);
+    uint64_t seq = 0;
+    int err = rest.ack_ms ? collect_emit(h->collects, &w->ack, &r.emit, (uint32_t)rest.ack_ms)
+                          : hub_emit(h, &r.emit, &seq);
     if (err) {
-        if (rest.ack_ms)
-            ack_wait_cancel(&w->ack);
         if (w)
             wait_free(w);
         finish_error(v, 503, err_text(err));
     } else if (!w) {
         finish_ok(v, web, seq, NULL);
     } else if (rest.ack_ms) {
-        w->seq = seq;
+        w->seq = w->ack.seq;
     } else {
         wait_for_others(w, seq, rest.confirm_mirror);
     }

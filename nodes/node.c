@@ -3,6 +3,7 @@
 #include "base64.h"
 #include "client.h"
 #include "cluster.h"
+#include "collect.h"
 #include "container.h"
 #include "drain.h"
 #include "err.h"
@@ -41,6 +42,7 @@ struct node {
     struct engine *engine;
     struct front *front;
     struct cluster *cluster;
+    struct collects *collects;
     struct peers *peers;
     struct peers_zmq *zmq;
     struct persist *persist;
@@ -332,10 +334,14 @@ static int build(struct node *n, const struct node_parts *parts)
     if (!n->front)
         return ERR_SYSTEM;
     /* Without a mesh it is still the peers who number and keep what is said. */
-    if (!has_mesh(c) && !persist_is_wanted(c))
-        return 0;
-    int err = build_mesh(n);
-    return err ? err : build_persist(n);
+    bool is_alone = !has_mesh(c) && !persist_is_wanted(c);
+    int err = is_alone ? 0 : build_mesh(n);
+    if (err)
+        return err;
+    n->collects = collects_new(n->reactor, n->hub, n->cluster);
+    if (!n->collects)
+        return ERR_MEMORY;
+    return is_alone ? 0 : build_persist(n);
 }
 
 static void take_apart(struct node *n)
@@ -348,6 +354,7 @@ static void take_apart(struct node *n)
     front_free(&n->front);
     engine_free(&n->engine);
     persist_free(&n->persist);
+    collects_free(&n->collects);
     if (n->cluster)
         cluster_free(&n->cluster);
     peers_free(&n->peers);

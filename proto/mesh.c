@@ -26,8 +26,8 @@ static const uint8_t elements[] = {
     [MESH_REPAIRED] = 6, [MESH_ASK_PRESENCE] = 1, [MESH_PRESENCE] = 3, [MESH_PEERS] = 2, [MESH_TELL] = 3,
 };
 
-/* Elements behind those that version 1 had: written always, read where they are. */
-static const uint8_t later_elements[] = {[MESH_EMIT] = 1, [MESH_ENTER] = 1, [MESH_HELLO] = 1};
+/* Elements behind those that version 1 had: read where they are. */
+static const uint8_t later_elements[] = {[MESH_EMIT] = 3, [MESH_ENTER] = 2, [MESH_HELLO] = 1};
 
 static bool is_numbered(uint64_t kind)
 {
@@ -42,6 +42,16 @@ static unsigned elements_of(uint64_t kind)
 static unsigned later_elements_of(uint64_t kind)
 {
     return kind < sizeof(later_elements) ? later_elements[kind] : 0;
+}
+
+/* What most records do not have costs them nothing. */
+static unsigned later_elements_in(const struct mesh_record *record)
+{
+    if (record->kind == MESH_EMIT && record->emit.key.n == 0 && record->emit.ack_ms == 0)
+        return 1;
+    if (record->kind == MESH_ENTER && record->presence.user.n == 0)
+        return 1;
+    return later_elements_of(record->kind);
 }
 
 /* ---- writing ---- */
@@ -76,6 +86,11 @@ static void put_emit(struct mp_writer *w, const struct mesh_emit *emit)
     put_origin(w, emit->after_origin);
     mp_put_uint(w, emit->after_seq);
     mp_put_text(w, emit->skip, LIMIT_ROOM_BYTES);
+    if (emit->key.n == 0 && emit->ack_ms == 0)
+        return;
+    assert(emit->key.n <= MESH_KEY_BYTES);
+    mp_put_bin(w, emit->key);
+    mp_put_uint(w, emit->ack_ms);
 }
 
 static void put_presence(struct mp_writer *w, const struct mesh_presence *presence, bool rooms)
@@ -149,6 +164,8 @@ static void put_body(struct mp_writer *w, const struct mesh_record *record)
     case MESH_ENTER:
         put_presence(w, &record->presence, false);
         mp_put_uint(w, record->presence.epoch);
+        if (record->presence.user.n)
+            mp_put_text(w, record->presence.user, LIMIT_USER_BYTES);
         break;
     case MESH_EXIT:
         put_presence(w, &record->presence, false);
@@ -202,7 +219,7 @@ int mesh_write(msgpack_sbuffer *b, const struct mesh_record *record)
     struct mp_writer w;
     assert(elements_of(record->kind) != 0);
     mp_begin(&w, b);
-    mp_put_array(&w, elements_of(record->kind) + later_elements_of(record->kind));
+    mp_put_array(&w, elements_of(record->kind) + later_elements_in(record));
     mp_put_uint(&w, record->kind);
     if (is_numbered(record->kind))
         mp_put_uint(&w, record->seq);
@@ -234,7 +251,16 @@ static unsigned get_rooms(struct mp_cursor *c, struct span *rooms)
     return n;
 }
 
-static void get_emit(struct mp_cursor *c, struct mesh_emit *emit, bool later)
+static struct span get_key(struct mp_cursor *c)
+{
+    struct span key = mp_get_bin(c);
+    if (key.n > MESH_KEY_BYTES)
+        mp_refuse(c);
+    return key;
+}
+
+/* later: how many of the later elements are there. */
+static void get_emit(struct mp_cursor *c, struct mesh_emit *emit, unsigned later)
 {
     emit->nsp = mp_get_text(c, LIMIT_NAMESPACE_BYTES);
     emit->n_to = get_rooms(c, emit->to);
@@ -247,7 +273,9 @@ static void get_emit(struct mp_cursor *c, struct mesh_emit *emit, bool later)
         emit->attachments[i] = mp_get_bin(c);
     emit->after_origin = get_origin(c);
     emit->after_seq = mp_get_uint(c);
-    emit->skip = later ? mp_get_text(c, LIMIT_ROOM_BYTES) : (struct span){NULL, 0};
+    emit->skip = later > 0 ? mp_get_text(c, LIMIT_ROOM_BYTES) : (struct span){NULL, 0};
+    emit->key = later > 1 ? get_key(c) : (struct span){NULL, 0};
+    emit->ack_ms = later > 2 ? mp_get_uint(c) : 0;
 }
 
 static void get_presence(struct mp_cursor *c, struct mesh_presence *presence, bool rooms)
@@ -273,7 +301,7 @@ static void get_heartbeat(struct mp_cursor *c, struct mesh_heartbeat *heartbeat)
     }
 }
 
-static void get_hello(struct mp_cursor *c, struct mesh_hello *hello, bool later)
+static void get_hello(struct mp_cursor *c, struct mesh_hello *hello, unsigned later)
 {
     hello->name = mp_get_text(c, MESH_NAME_BYTES);
     hello->pub = mp_get_text(c, MESH_ENDPOINT_BYTES);
@@ -281,7 +309,7 @@ static void get_hello(struct mp_cursor *c, struct mesh_hello *hello, bool later)
     hello->host = mp_get_text(c, MESH_NAME_BYTES);
     hello->newest = mp_get_uint(c);
     hello->answer = (mp_get_uint(c) & HELLO_ANSWER) != 0;
-    hello->asked = later ? mp_get_text(c, MESH_ENDPOINT_BYTES) : (struct span){NULL, 0};
+    hello->asked = later > 0 ? mp_get_text(c, MESH_ENDPOINT_BYTES) : (struct span){NULL, 0};
 }
 
 static void get_peers(struct mp_cursor *c, struct mesh_peers *peers)
@@ -320,7 +348,7 @@ static void get_part(struct mp_cursor *c, struct mesh_presence_part *part)
     part->number = (uint32_t)(flags >> PRESENCE_NUMBER_SHIFT);
 }
 
-static void get_body(struct mp_cursor *c, struct mesh_record *record, bool later)
+static void get_body(struct mp_cursor *c, struct mesh_record *record, unsigned later)
 {
     switch (record->kind) {
     case MESH_EMIT:
@@ -328,7 +356,8 @@ static void get_body(struct mp_cursor *c, struct mesh_record *record, bool later
         break;
     case MESH_ENTER:
         get_presence(c, &record->presence, false);
-        record->presence.epoch = later ? mp_get_uint(c) : 0;
+        record->presence.epoch = later > 0 ? mp_get_uint(c) : 0;
+        record->presence.user = later > 1 ? mp_get_text(c, LIMIT_USER_BYTES) : (struct span){NULL, 0};
         break;
     case MESH_EXIT:
         get_presence(c, &record->presence, false);
@@ -385,17 +414,18 @@ int mesh_read_head(struct mesh_reader *r, struct span message, struct mesh_head 
 static void get_record(struct mp_cursor *c, struct mesh_record *record, uint64_t kind, uint64_t n)
 {
     unsigned known = elements_of(kind), later = later_elements_of(kind);
-    bool has_later = later != 0 && n >= known + later;
+    if (n < known + later)
+        later = n > known ? (unsigned)(n - known) : 0;
     record->kind = (enum mesh_kind)kind;
     record->seq = is_numbered(kind) ? mp_get_uint(c) : 0;
     if (known == 0)
         known = 2; /* a kind that is not known but has a number */
     else if (n >= known)
-        get_body(c, record, has_later);
+        get_body(c, record, later);
     if (n < known)
         mp_refuse(c);
     else
-        mp_skip(c, n - known - (has_later ? later : 0));
+        mp_skip(c, n - known - later);
 }
 
 /* The reader moves past whole records only: at a broken one it stays. */

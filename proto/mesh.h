@@ -15,6 +15,7 @@
 
 #define MESH_NAME_BYTES     64
 #define MESH_ENDPOINT_BYTES 128
+#define MESH_KEY_BYTES      129
 
 /* One start of one node. */
 struct mesh_origin {
@@ -56,6 +57,7 @@ enum mesh_topic {
     MESH_TOPIC_AGENTS = 2,   /* registrations, calls and answers of agents */
     MESH_TOPIC_STATUS = 3,   /* what a node says of itself each second */
     MESH_TOPIC_RELAY = 4,    /* connections whose session is on another host: relay.md */
+    MESH_TOPIC_ACKS = 5,     /* acknowledgements that one emit collects over all nodes */
     MESH_TOPICS
 };
 
@@ -67,6 +69,8 @@ struct mesh_emit {
     struct span skip;                /* sid of the sender, who does not get it, or empty */
     struct mesh_origin after_origin; /* to be held until its number after_seq has come; tag 0: nothing */
     uint64_t after_seq;
+    struct span key; /* an emit that has the same is the same one again; or empty */
+    uint64_t ack_ms; /* each receiver is asked for an acknowledgement, for so long; 0: none is */
     struct span to[LIMIT_ROOMS_PER_CALL], except[LIMIT_ROOMS_PER_CALL];
     struct span attachments[LIMIT_ATTACHMENTS];
 };
@@ -74,7 +78,8 @@ struct mesh_emit {
 /* ENTER, EXIT: without rooms. */
 struct mesh_presence {
     struct span nsp, sid;
-    uint64_t epoch; /* of ENTER: how often the session has changed its node */
+    uint64_t epoch;   /* of ENTER: how often the session has changed its node */
+    struct span user; /* of ENTER: raw JSON, or empty */
     unsigned n_rooms;
     struct span rooms[LIMIT_ROOMS_PER_CALL];
 };

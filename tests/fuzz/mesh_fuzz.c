@@ -13,12 +13,24 @@
             abort();                                                                                         \
     } while (0)
 
-/* Behind the kind: u number, f flags, g tag, t topic, s text, m name, e endpoint, r namespace or room, b binary, R rooms,
+/* Behind the kind: u number, f flags, g tag, t topic, s text, m name, e endpoint, r namespace or room, b binary, k key, U user, R rooms,
  * B binaries, H heard, P peers; behind the bar what version 1 does not have. */
 static const char *const layouts[] = {
-    [1] = "urRfssRBguu|r", [2] = "urr|u", [3] = "urr", [4] = "urrR",  [5] = "urrR",
-    [6] = "utbb",          [16] = "uufH", [17] = "tb", [33] = "guuu", [34] = "guuuu",
-    [32] = "meemuf|e",     [35] = "",     [36] = "uf", [37] = "P",    [40] = "tb",
+    [1] = "urRfssRBguu|rku",
+    [2] = "urr|uU",
+    [3] = "urr",
+    [4] = "urrR",
+    [5] = "urrR",
+    [6] = "utbb",
+    [16] = "uufH",
+    [17] = "tb",
+    [33] = "guuu",
+    [34] = "guuuu",
+    [32] = "meemuf|e",
+    [35] = "",
+    [36] = "uf",
+    [37] = "P",
+    [40] = "tb",
 };
 
 static const char *layout(uint64_t kind)
@@ -61,6 +73,10 @@ static bool good(const msgpack_object *o, char as)
         return good_array(o, 'b', LIMIT_ATTACHMENTS);
     case 'b':
         return o->type == MSGPACK_OBJECT_BIN;
+    case 'k':
+        return o->type == MSGPACK_OBJECT_BIN && o->via.bin.size <= MESH_KEY_BYTES;
+    case 'U':
+        return o->type == MSGPACK_OBJECT_STR && o->via.str.size <= LIMIT_USER_BYTES;
     case 'H':
         return good_array(o, 'h', LIMIT_OFFSET_ORIGINS);
     case 'P':
@@ -117,6 +133,8 @@ static msgpack_object nothing(char as)
 {
     if (as == 'u')
         return (msgpack_object){.type = MSGPACK_OBJECT_POSITIVE_INTEGER, .via.u64 = 0};
+    if (as == 'k')
+        return (msgpack_object){.type = MSGPACK_OBJECT_BIN, .via.bin = {.size = 0, .ptr = ""}};
     return (msgpack_object){.type = MSGPACK_OBJECT_STR, .via.str = {.size = 0, .ptr = ""}};
 }
 
@@ -134,6 +152,11 @@ static void trim(msgpack_object *o, uint64_t kind)
         elements[n] = n < o->via.array.size ? o->via.array.ptr[n] : nothing(*as);
         trim_element(&elements[n++], *as, flags);
     }
+    /* The newest of the later ones are written only as far as they say something. */
+    if (kind == MESH_EMIT && elements[n - 1].via.u64 == 0 && elements[n - 2].via.bin.size == 0)
+        n -= 2;
+    if (kind == MESH_ENTER && elements[n - 1].via.str.size == 0)
+        n--;
     o->via.array.ptr = elements;
     o->via.array.size = n;
 }

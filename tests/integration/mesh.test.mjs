@@ -201,7 +201,24 @@ test('an emit confirmed by the mesh is answered when all nodes have it', async (
   } finally {
     process.kill(cluster.nodes[2].pid, 'SIGCONT');
   }
-  assert.equal((await emit({ event: 'x', ack: 100 })).status, 400);
+});
+
+test('acknowledgements of one emit come from the clients of all nodes', async (t) => {
+  const cluster = await startCluster(t, 3);
+  const sockets = await Promise.all(cluster.nodes.map((node) => connected(t, node, MODES.websocket)));
+  const silent = await connected(t, cluster.nodes[1], MODES.websocket);
+  sockets.forEach((socket, k) => socket.on('question', (n, answer) => answer(n + k)));
+  const ask = async (ack) => (await fetch(`${cluster.nodes[0].origin}/api/v1/emit`, {
+    method: 'POST', body: JSON.stringify({ event: 'question', args: [10], ack }),
+  })).json();
+  const answer = await ask(1000);
+  assert.deepEqual([answer.acks.flat().sort(), answer.missing], [[10, 11, 12], 1]);
+  silent.disconnect();
+  // Everybody answers, so nobody waits for the whole time.
+  await eventually(async () => (await ask(1000)).missing === 0, 'the silent one to be gone');
+  const before = Date.now();
+  assert.equal((await ask(60000)).acks.length, 3);
+  assert.ok(Date.now() - before < 30000);
 });
 
 test('nodes that know each other by address are one bus, over TCP', async (t) => {

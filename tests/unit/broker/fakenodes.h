@@ -166,7 +166,7 @@ static inline struct span long_name(char text[256], char kind, unsigned number)
 
 static inline void set_presence(struct mesh_presence *p, char texts[][256], unsigned socket, uint32_t rooms)
 {
-    p->nsp = SPAN("/");
+    *p = (struct mesh_presence){.nsp = SPAN("/")};
     p->sid = long_name(texts[ROOMS], 's', socket);
     p->n_rooms = 0;
     for (unsigned i = 0; i < ROOMS; i++)
