@@ -379,9 +379,8 @@ void hub_remove(struct socket *s)
 /* ---- emits ---- */
 
 /* newest: the number up to which this node's own emits have come, with this one. */
-static int deliver(struct hub *h, const struct emit *e, uint64_t newest)
+static int deliver(struct hub *h, struct nsp *nsp, const struct emit *e, uint64_t newest)
 {
-    struct nsp *nsp = hub_find(h, e->nsp);
     if (!nsp) {
         if (e->wait)
             ack_all_sent(e->wait);
@@ -421,7 +420,7 @@ static int deliver(struct hub *h, const struct emit *e, uint64_t newest)
 int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq)
 {
     /* First whether it can be delivered here: what is refused must not be published. */
-    int err = deliver(h, e, h->cluster ? cluster_newest(h->cluster) + 1 : 0);
+    int err = deliver(h, hub_find(h, e->nsp), e, h->cluster ? cluster_newest(h->cluster) + 1 : 0);
     if (err)
         return err;
     *seq = h->cluster ? cluster_emit(h->cluster, e) : ++h->seq;
@@ -444,7 +443,7 @@ int hub_deliver(struct hub *h, const struct emit *e)
 {
     struct nsp *nsp = hub_find(h, e->nsp);
     if (nsp && has_receiver(nsp, e))
-        return deliver(h, e, h->cluster ? cluster_newest(h->cluster) : 0);
+        return deliver(h, nsp, e, h->cluster ? cluster_newest(h->cluster) : 0);
     if (e->wait)
         ack_all_sent(e->wait);
     return 0;

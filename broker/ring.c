@@ -41,6 +41,7 @@ struct part {
 struct ring {
     struct ring_options options;
     struct part *parts;
+    struct part *last; /* that was added to: mostly the next one too */
     struct topic *topics;
     struct entry *oldest, **end;
     uint64_t bytes, order;
@@ -96,7 +97,9 @@ struct ring *ring_new(const struct ring_options *o)
 static struct part *find(const struct ring *r, struct mesh_origin origin)
 {
     uint64_t key[2] = {origin.tag, origin.boot};
-    struct part *p;
+    struct part *p = r->last;
+    if (p && p->key[0] == key[0] && p->key[1] == key[1])
+        return p;
     HASH_FIND(hh, r->parts, key, sizeof(key), p);
     return p;
 }
@@ -104,8 +107,10 @@ static struct part *find(const struct ring *r, struct mesh_origin origin)
 static struct part *obtain(struct ring *r, struct mesh_origin origin)
 {
     struct part *p = find(r, origin);
-    if (p)
+    if (p) {
+        r->last = p;
         return p;
+    }
     p = calloc(1, sizeof(*p));
     if (!p)
         return NULL;
@@ -117,6 +122,8 @@ static struct part *obtain(struct ring *r, struct mesh_origin origin)
 
 static void drop_part(struct ring *r, struct part *p)
 {
+    if (r->last == p)
+        r->last = NULL;
     HASH_DEL(r->parts, p);
     free(p->queue.entry);
     free(p);
@@ -258,6 +265,8 @@ int ring_add(struct ring *r, uint64_t now_ms, struct mesh_origin origin, uint64_
     struct part *p = obtain(r, origin);
     if (!p)
         return ERR_MEMORY;
+    if (r->options.no_rooms)
+        emit = NULL;
     if (p->queue.count > 0 && seq != p->first + p->queue.count)
         return ERR_STATE;
     struct entry *e = new_entry(raw, emit);

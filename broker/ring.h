@@ -15,6 +15,7 @@ struct ring;
 struct ring_options {
     uint64_t max_ms;
     uint64_t max_bytes;
+    bool no_rooms; /* nobody will search by room: less to keep */
 };
 
 struct ring *ring_new(const struct ring_options *o);

@@ -229,7 +229,9 @@ static int build_mesh(struct node *n)
                              .version = c->mesh_version,
                              .peer_timeout_ms = c->peer_timeout_ms,
                              .start_wait_ms = START_WAIT_MS,
-                             .ring = {.max_ms = persist_keep_ms(c), .max_bytes = c->ring_bytes},
+                             .ring = {.max_ms = persist_keep_ms(c),
+                                      .max_bytes = c->ring_bytes,
+                                      .no_rooms = !persist_recovers(c)},
                          },
                          &link, &user);
     if (!n->peers)

@@ -40,6 +40,11 @@ bool persist_is_wanted(const struct config *c)
     return has_store(c) || window_ms(c) > 0;
 }
 
+bool persist_recovers(const struct config *c)
+{
+    return window_ms(c) > 0;
+}
+
 /* A client's offset may be a quarter of the window old, and a ping interval, when it goes. */
 uint64_t persist_keep_ms(const struct config *c)
 {

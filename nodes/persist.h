@@ -32,6 +32,7 @@ enum persist_state { PERSIST_NONE, PERSIST_DOWN, PERSIST_UP };
 
 /* Does a node with these options have anything to keep? */
 bool persist_is_wanted(const struct config *c);
+bool persist_recovers(const struct config *c);
 /* How long what is said has to be kept for those who come back. */
 uint64_t persist_keep_ms(const struct config *c);
 
