@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { eventually } from '../support/servers.mjs';
 import { Gateway, kind } from '../support/agent_gateway.mjs';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -117,7 +118,7 @@ test('the agent that proto/agent.md shows works', async () => {
   assert.deepEqual(options, { events: ['message-with-ack'] });
   it.send(agent, kind.CALL, 3, reg, '/', 's', 'message-with-ack', '[1,"2"]', { ack: true });
   assert.deepEqual((await it.take(kind.OK)).record, [7, 3, { args: '[1,"2"]' }]);
-  assert.equal(program.out, 'message-with-ack 1 2\n');
+  await eventually(() => program.out === 'message-with-ack 1 2\n', 'what it prints');
 });
 
 describe('the job queue', () => {
