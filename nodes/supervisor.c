@@ -495,6 +495,11 @@ static int begin_redis(struct supervisor *s)
 {
     if (strcmp(s->config.redis, "private") != 0 || s->redis.is_wanted)
         return 0;
+    if (s->config.peers[0] || s->config.advertise[0])
+        fprintf(
+            stderr,
+            "starling up: each host has a Redis of its own, so clients of a node that dies recover on the "
+            "same host only; give all hosts the same --redis URL\n");
     if (!redis_server_start(&s->redis))
         fprintf(
             stderr,

@@ -72,6 +72,11 @@ test('without a redis-server in PATH the bus runs, and says what it cannot do', 
   assert.equal(bus.ps().redis, null);
 });
 
+test('a private Redis on each of several hosts comes with a warning', async (t) => {
+  const bus = await up(t, ['--peers', '127.0.0.1:9'], { redis: 'private' });
+  assert.match(bus.stderr, /recover on the same host only; give all hosts the same --redis URL/);
+});
+
 test('a Redis that is given is passed on and shown', async (t) => {
   const url = `redis://127.0.0.1:${await freePort()}/2`;
   const bus = await up(t, [], { redis: url });
