@@ -511,6 +511,8 @@ static void on_heartbeat(struct timer *t)
         records_look_for_holes(m, o);
     }
     ring_expire(m->ring, now);
+    metrics_set(m->metrics, METRIC_RING_BYTES, ring_bytes(m->ring));
+    metrics_set(m->metrics, METRIC_RING_HELD, ring_window_ms(m->ring, now) / 1000);
     forget_old(m);
     check_ready(m);
 }
