@@ -401,3 +401,18 @@ unsigned peers_positions(const struct peers *m, struct peers_position *out, unsi
             .origin = o->id, .received = o->received, .lives = o->state == ORIGIN_LIVE};
     return n;
 }
+
+unsigned peers_views(const struct peers *m, struct peers_view *out, unsigned max)
+{
+    unsigned n = 0;
+    for (const struct origin *o = m->origins; o && n < max; o = o->hh.next) {
+        if (o->state != ORIGIN_LIVE)
+            continue;
+        out[n++] = (struct peers_view){.origin = o->id,
+                                       .silent_ms = peers_now_ms(m) - o->heard_ms,
+                                       .behind = o->newest > o->received ? o->newest - o->received : 0,
+                                       .in_hole = o->in_hole,
+                                       .is_draining = o->is_draining};
+    }
+    return n;
+}

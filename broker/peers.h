@@ -120,4 +120,13 @@ struct peers_position {
 };
 unsigned peers_positions(const struct peers *m, struct peers_position *out, unsigned max);
 
+/* How this node hears another one. */
+struct peers_view {
+    struct mesh_origin origin;
+    uint64_t silent_ms, behind; /* behind: records that are known to be there and have not come */
+    bool in_hole, is_draining;
+};
+/* Those that live. */
+unsigned peers_views(const struct peers *m, struct peers_view *out, unsigned max);
+
 #endif

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,6 +16,16 @@ enum { BATCH = 256 };
 struct task_list {
     struct reactor_task *first, **tail;
 };
+
+/* Four to each doubling of nanoseconds, up to some hours. */
+enum { TURN_BUCKETS = 176 };
+
+static unsigned turn_bucket(uint64_t ns)
+{
+    unsigned bits = 63 - (unsigned)__builtin_clzll(ns | 4);
+    unsigned bucket = (bits - 2) * 4 + (unsigned)((ns | 4) >> (bits - 2) & 3);
+    return bucket < TURN_BUCKETS ? bucket : TURN_BUCKETS - 1;
+}
 
 struct reactor {
     int epoll_fd;
@@ -29,6 +40,7 @@ struct reactor {
     struct task_list queued[REACTOR_PHASES];
     struct task_list working; /* the work tasks of this turn that have not run yet */
     uint64_t turns, busy_ns, max_turn_ns;
+    uint32_t took[TURN_BUCKETS]; /* how many turns, since reactor_take_stats() */
     int event_next, event_count; /* of the batch being handed out */
     struct epoll_event events[BATCH];
 };
@@ -215,6 +227,7 @@ int reactor_run(struct reactor *r)
         before = clock_ns();
         r->turns++;
         r->busy_ns += before - start;
+        r->took[turn_bucket(before - start)]++;
         if (before - start > r->max_turn_ns)
             r->max_turn_ns = before - start;
     } while (!atomic_load(&r->stopping));
@@ -315,11 +328,29 @@ void reactor_post(struct reactor *r, struct mail *mail)
     mailbox_post(&r->mailbox, mail);
 }
 
+/* The upper end of the bucket that 99 of 100 turns did not exceed; takes the counts with it. */
+static uint64_t take_p99_ns(struct reactor *r)
+{
+    uint64_t all = 0, seen = 0, p99_ns = 0;
+    for (unsigned i = 0; i < TURN_BUCKETS; i++)
+        all += r->took[i];
+    for (unsigned i = 0; i < TURN_BUCKETS && all > 0 && p99_ns == 0; i++) {
+        seen += r->took[i];
+        if (seen * 100 >= all * 99)
+            p99_ns = (uint64_t)(i % 4 + 5) << i / 4;
+    }
+    memset(r->took, 0, sizeof(r->took));
+    return p99_ns;
+}
+
 void reactor_take_stats(struct reactor *r, struct reactor_stats *stats)
 {
     reactor_check_owner(r);
     stats->turns = r->turns;
     stats->busy_us = r->busy_ns / 1000;
     stats->max_turn_us = r->max_turn_ns / 1000;
+    stats->p99_turn_us = take_p99_ns(r) / 1000;
+    if (stats->p99_turn_us > stats->max_turn_us)
+        stats->p99_turn_us = stats->max_turn_us;
     r->max_turn_ns = 0;
 }

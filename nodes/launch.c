@@ -94,6 +94,7 @@ char **launch_arguments(struct process_owner *owner, const struct process *p)
     bool good = argv && add(argv, &n, "%s", s->program) && add(argv, &n, "--port=%" PRIu32, s->config.port) &&
                 add(argv, &n, "--node-port=%" PRIu32, s->config.port + 1 + p->index) &&
                 add(argv, &n, "--core=%d", p->core) && add(argv, &n, "--ready-fd=3") &&
+                add(argv, &n, "--restarts=%u", p->restarts) &&
                 add(argv, &n, "--name=%.60s-%u", s->config.name, p->index);
 
     for (char **shared = s->shared; good && *shared; shared++)

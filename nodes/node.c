@@ -5,6 +5,7 @@
 #include "cluster.h"
 #include "collect.h"
 #include "container.h"
+#include "dashboard.h"
 #include "drain.h"
 #include "err.h"
 #include "front.h"
@@ -28,7 +29,6 @@
 #include <unistd.h>
 
 enum {
-    STATS_EVERY_MS = 1000,
     STOP_WAIT_MS = 1000,  /* for clients to be told that the node goes */
     START_WAIT_MS = 5000, /* for peers that do not answer, or are heard one way only */
     OWN_DESCRIPTORS = 64, /* that are no connections */
@@ -54,7 +54,7 @@ struct node {
     struct mesh_origin self;
     struct web web;
     struct reactor_io signals;
-    struct timer stats, stop;
+    struct timer quiet, stop;
     int exit_code;
     char origin[96];
     char mesh_pub[MESH_ENDPOINT_BYTES * 2], mesh_router[MESH_ENDPOINT_BYTES * 2];
@@ -62,15 +62,6 @@ struct node {
 };
 
 /* ---- parts ---- */
-
-static void on_stats(struct timer *t)
-{
-    struct node *n = container_of(t, struct node, stats);
-    struct reactor_stats stats;
-    reactor_take_stats(n->reactor, &stats);
-    metrics_observe_us(n->metrics, METRIC_LOOP_TURN, stats.max_turn_us);
-    reactor_timer_set(n->reactor, t, STATS_EVERY_MS);
-}
 
 static int pin(int core)
 {
@@ -213,7 +204,6 @@ static int build_mesh(struct node *n)
     endpoints(&(struct config){.mesh = (char[]){""}, .mesh_port = c->mesh_port}, advertised, n->mesh_pub,
               n->mesh_router);
     endpoints(&(struct config){.mesh = c->mesh}, "", n->local_pub, n->local_router);
-    gethostname(n->host, sizeof(n->host) - 1);
     struct peers_link link = peers_zmq_link(n->zmq);
     struct peers_user user = cluster_user(n->cluster, on_mesh_ready, n);
     n->peers = peers_new(n->reactor, n->metrics,
@@ -293,10 +283,26 @@ static int build_persist(struct node *n)
     return 0;
 }
 
+static int build_dashboard(struct node *n)
+{
+    n->web.dashboard = dashboard_new(&(struct dashboard_parts){
+        .reactor = n->reactor,
+        .metrics = n->metrics,
+        .hub = n->hub,
+        .cluster = n->cluster,
+        .config = n->config,
+        .web = &n->web,
+        .self = n->self,
+        .host = n->host,
+    });
+    return n->web.dashboard ? 0 : ERR_MEMORY;
+}
+
 static int build(struct node *n, const struct node_parts *parts)
 {
     const struct config *c = n->config;
     uint32_t tag = name_origin(n);
+    gethostname(n->host, sizeof(n->host) - 1);
     struct engine_options eo = engine_options(c);
     struct cors cors = {.origins = c->cors, .credentials = c->cors_credentials};
     struct hub_options ho = {
@@ -343,7 +349,9 @@ static int build(struct node *n, const struct node_parts *parts)
     n->collects = collects_new(n->reactor, n->hub, n->cluster);
     if (!n->collects)
         return ERR_MEMORY;
-    return is_alone ? 0 : build_persist(n);
+    if (!is_alone)
+        err = build_persist(n);
+    return err ? err : build_dashboard(n);
 }
 
 static void take_apart(struct node *n)
@@ -353,6 +361,7 @@ static void take_apart(struct node *n)
     handover_free(&n->handover);
     pass_free(&n->pass);
     relay_free(&n->relay);
+    dashboard_free(&n->web.dashboard);
     front_free(&n->front);
     engine_free(&n->engine);
     persist_free(&n->persist);
@@ -401,7 +410,7 @@ static void on_stop(struct timer *t)
 
 static void on_stopping(struct timer *t)
 {
-    struct node *n = container_of(t, struct node, stats);
+    struct node *n = container_of(t, struct node, quiet);
     if (is_quiet(n))
         reactor_stop(n->reactor);
     else
@@ -420,9 +429,8 @@ static void stop(struct node *n)
     front_drain(n->front);
     timer_init(&n->stop, on_stop);
     reactor_timer_set(n->reactor, &n->stop, STOP_WAIT_MS);
-    reactor_timer_cancel(n->reactor, &n->stats);
-    timer_init(&n->stats, on_stopping);
-    reactor_timer_set(n->reactor, &n->stats, 10);
+    timer_init(&n->quiet, on_stopping);
+    reactor_timer_set(n->reactor, &n->quiet, 10);
 }
 
 static void on_drained(void *user)
@@ -556,8 +564,6 @@ int node_run(const struct config *config, struct node_parts *parts)
     if (!n.peers && open_doors(&n))
         goto out;
     upkeep_start(&n.upkeep, n.reactor);
-    timer_init(&n.stats, on_stats);
-    reactor_timer_set(n.reactor, &n.stats, STATS_EVERY_MS);
     if (n.persist)
         persist_start(n.persist);
     else if (n.peers)

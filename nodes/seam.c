@@ -99,6 +99,13 @@ struct span visit_body(const struct visit *v)
     return v->body;
 }
 
+struct span visit_target(const struct visit *v)
+{
+    const char *end = v->head.p + v->head.n, *from = memchr(v->head.p, ' ', v->head.n);
+    const char *to = from ? memchr(from + 1, ' ', (size_t)(end - from - 1)) : NULL;
+    return to ? (struct span){from + 1, (size_t)(to - from - 1)} : (struct span){"", 0};
+}
+
 void *visit_user(const struct visit *v)
 {
     return v->seam->user;

@@ -38,8 +38,8 @@ void seam_stop(struct seam **s);
 
 /* Sends a request to civetweb: its head, and the body for visit_read_body(). Both are malloc()ed and taken. on_back
  * runs on the reactor later and ends with visit_free(). False when no visit is free; nothing is taken then. */
-bool seam_visit(struct seam *s, struct span head, struct span body, const struct sockaddr_in *peer, bool keep_alive,
-                void (*on_back)(struct visit *v), void *owner);
+bool seam_visit(struct seam *s, struct span head, struct span body, const struct sockaddr_in *peer,
+                bool keep_alive, void (*on_back)(struct visit *v), void *owner);
 bool seam_is_idle(const struct seam *s);
 
 void *visit_owner(const struct visit *v);
@@ -60,11 +60,15 @@ struct span visit_path(const struct visit *v);
 struct span visit_query(const struct visit *v);
 struct span visit_header(const struct visit *v, const char *name);
 struct span visit_body(const struct visit *v);
+/* The request's target as it was sent: path, and query behind a question mark. Like the body it is there on the reactor, too;
+ * the rest is not. */
+struct span visit_target(const struct visit *v);
 /* As given to seam_start(). */
 void *visit_user(const struct visit *v);
 
 /* headers: "" or more lines, each ending with CRLF. HEAD requests get no body. */
-void visit_answer(struct visit *v, int status, const char *content_type, const char *headers, struct span body);
+void visit_answer(struct visit *v, int status, const char *content_type, const char *headers,
+                  struct span body);
 /* The same with a body that lives as long as the process; it is not copied. */
 void visit_answer_static(struct visit *v, int status, const char *content_type, const char *headers,
                          struct span body);

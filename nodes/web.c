@@ -1,6 +1,7 @@
 #include "web.h"
 #include "api.h"
 #include "bundle.h"
+#include "dashboard.h"
 #include "err.h"
 #include "json.h"
 #include "limit.h"
@@ -173,5 +174,10 @@ void web_answer(struct visit *v, void *user)
             routes[i].answer(v, web);
         return;
     }
-    answer_error(v, 404, "there is nothing here", "");
+    if (!dashboard_has_path(path))
+        answer_error(v, 404, "there is nothing here", "");
+    else if (is_read(v))
+        visit_defer(v, dashboard_run_get);
+    else
+        answer_error(v, 405, "this can only be read", "Allow: GET, HEAD\r\n");
 }

@@ -12,6 +12,7 @@ struct web {
     struct hub *hub;
     struct reactor *reactor;
     struct metrics *metrics;
+    struct dashboard *dashboard;
     const char *path; /* of the transports: the client's files lie below it */
     struct cors cors;
     atomic_bool ready, draining;

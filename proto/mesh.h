@@ -58,6 +58,7 @@ enum mesh_topic {
     MESH_TOPIC_STATUS = 3,   /* what a node says of itself each second */
     MESH_TOPIC_RELAY = 4,    /* connections whose session is on another host: relay.md */
     MESH_TOPIC_ACKS = 5,     /* acknowledgements that one emit collects over all nodes */
+    MESH_TOPIC_DASHBOARD = 6, /* what pages of the dashboard ask of all nodes */
     MESH_TOPICS
 };
 
