@@ -101,6 +101,7 @@ static void drop_socket(struct socket *s, bool recoverable, const char *reason)
         handler->on_disconnected(handler->user, s, reason);
     if (s->entry)
         directory_leave(s->entry, recoverable);
+    s->entry = NULL; /* it may be gone */
     while (*at != s)
         at = &(*at)->client_next;
     *at = s->client_next;
