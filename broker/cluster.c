@@ -266,6 +266,8 @@ static void on_emit(void *user, struct mesh_origin from, uint64_t seq, const str
         .attachments = emit->attachments,
         .n_attachments = emit->n_attachments,
         .is_volatile = emit->is_volatile && !emit->ack_ms,
+        .origin = from.tag,
+        .number = seq,
         .key = emit->key,
     };
     if (handler->on_emit)

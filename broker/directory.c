@@ -15,6 +15,9 @@ enum {
     ASK_MS = 500,  /* for the answer of the node that has it */
     MOVES_MAX = 4, /* nodes that a claim follows */
     EXPIRE_MS = 1000,
+    RESAVE_MS = 1000, /* after the store has refused an entry */
+    RESAVE_AT_ONCE = 128,
+    RESAVE_PAUSE_MS = 5,
     SAY_CLAIM = 1,
     SAY_CLAIMED = 2,
 };
@@ -34,7 +37,8 @@ struct directory_claim {
     uint32_t owner;
     unsigned moves;
     uint64_t id;
-    bool in_store;                                                /* the store will answer */
+    bool in_store; /* the store will answer */
+    bool is_asked;
     void (*done)(void *user, int err, struct directory_entry *e); /* NULL: cancelled */
     void *user;
     struct timer timer;
@@ -52,7 +56,7 @@ struct directory {
     struct directory_claim *claims;
     unsigned n_absent, n_in_store; /* n_in_store: questions that the store still owes */
     uint64_t next_id;
-    struct timer expire;
+    struct timer expire, resave;
     msgpack_sbuffer scratch;
 };
 
@@ -98,10 +102,31 @@ static void drop_texts(struct directory_entry *e)
     e->since = e->nsp = e->user = NULL;
 }
 
+/* Whoever was given it by a claim has it no longer. */
+static void take_back(struct directory_entry *e)
+{
+    if (e->holder)
+        *e->holder = NULL;
+    e->holder = NULL;
+}
+
+void directory_hold(struct directory_entry *e, struct directory_entry **holder)
+{
+    take_back(e);
+    e->holder = holder;
+    *holder = e;
+}
+
+void directory_let_go(struct directory_entry *e)
+{
+    take_back(e);
+}
+
 /* Its memory stays until the store has answered. */
 static void forget(struct directory_entry *e)
 {
     struct directory *d = e->directory;
+    take_back(e);
     if (e->state != ENTRY_OPEN)
         unlink_absent(e);
     HASH_DEL(d->entries, e);
@@ -223,6 +248,8 @@ static struct span serialize(struct directory_entry *e)
                           .pid = {e->pid, ID_CHARS},
                           .user = span_of(e->user),
                           .since = span_of(e->since)};
+    for (unsigned i = 0; !e->socket && i < e->n_rooms && i < LIMIT_ROOMS_PER_SOCKET; i++)
+        text.rooms[text.n_rooms++] = e->rooms[i];
     for (uint32_t i = 0; e->socket && i < e->socket->n_places; i++) {
         const struct room *room = e->socket->places[i].room;
         if (room != e->socket->nsp->all && text.n_rooms < LIMIT_ROOMS_PER_SOCKET)
@@ -260,6 +287,9 @@ int directory_enter(struct directory_entry *e, struct socket *s, const struct en
         metrics_set(e->directory->hub->metrics, METRIC_SESSIONS_ABSENT, e->directory->n_absent);
     }
     e->socket = s;
+    e->rooms = NULL;
+    e->n_rooms = 0;
+    take_back(e);
     return 0;
 }
 
@@ -283,14 +313,21 @@ void directory_leave(struct directory_entry *e, bool recoverable)
 
 static void give_away(struct directory_entry *e, uint32_t to)
 {
+    struct directory *d = e->directory;
     struct socket *s = e->state == ENTRY_OPEN ? e->socket : NULL;
+    char sid[ID_CHARS];
+    memcpy(sid, e->sid, ID_CHARS);
+    take_back(e);
     if (s)
-        e->directory->options.on_taken(s); /* which leaves, recoverably: then it is ABSENT */
+        d->options.on_taken(s); /* which leaves, recoverably: then it is ABSENT, or gone without memory */
+    e = find(d, sid);
+    if (!e)
+        return;
     if (e->state == ENTRY_OPEN) {
         drop_texts(e);
         leave_open(e, ENTRY_MOVED);
     } else if (e->state == ENTRY_ABSENT) {
-        e->directory->n_absent--;
+        d->n_absent--;
         e->state = ENTRY_MOVED;
     }
     free(e->bytes);
@@ -315,6 +352,12 @@ bool directory_on_enter(struct directory *d, struct span sid, uint64_t epoch, st
 
 static void save_now(struct directory_entry *e);
 
+static void save_later(struct directory *d, uint64_t ms)
+{
+    if (!timer_pending(&d->resave))
+        reactor_timer_set(d->reactor, &d->resave, ms);
+}
+
 static void append(struct save_wait **list, struct save_wait **more)
 {
     while (*list)
@@ -335,6 +378,9 @@ static void on_saved(void *user, int err)
     struct save_wait *waits = e->waits;
     e->waits = e->next_waits;
     e->next_waits = NULL;
+    e->is_unsaved = err == ERR_STORE;
+    if (e->is_unsaved)
+        save_later(e->directory, RESAVE_MS);
     bool again = e->saves_again && err != ERR_MOVED && e->state == ENTRY_OPEN;
     if (again)
         save_now(e);
@@ -378,6 +424,41 @@ void directory_save(struct directory_entry *e, void (*done)(void *user, int err)
         save_now(e);
 }
 
+static void save_anew(struct directory_entry *e)
+{
+    struct directory *d = e->directory;
+    e->is_unsaved = false;
+    if (e->state == ENTRY_MOVED) { /* given away without the store, maybe, which would say that it is here */
+        d->n_in_store++;
+        d->store->calls->drop(d->store->store, (struct span){e->pid, ID_CHARS}, e->epoch, on_dropped, d);
+    } else {
+        directory_save(e, NULL, NULL);
+    }
+}
+
+static void on_resave(struct timer *t)
+{
+    struct directory *d = container_of(t, struct directory, resave);
+    unsigned n = 0;
+    for (struct directory_entry *e = d->entries, *next; e && n < RESAVE_AT_ONCE; e = next) {
+        next = e->hh.next;
+        if (!e->is_unsaved || e->is_saving)
+            continue;
+        save_anew(e);
+        n++;
+    }
+    if (n == RESAVE_AT_ONCE)
+        save_later(d, RESAVE_PAUSE_MS);
+}
+
+void directory_resume(struct directory *d)
+{
+    for (struct directory_entry *e = d->entries; e; e = e->hh.next)
+        e->is_unsaved = true;
+    reactor_timer_cancel(d->reactor, &d->resave);
+    save_later(d, 0);
+}
+
 /* ---- claims ---- */
 
 static void go_on(struct directory_claim *c);
@@ -401,13 +482,64 @@ static void finish(struct directory_claim *c, int err, struct directory_entry *e
         done(user, err, e);
 }
 
+/* What is asked already may be given: the entry must not get lost on the way. */
 void directory_cancel(struct directory_claim *c)
 {
     c->done = NULL;
-    if (c->in_store)
-        return;
-    unlink_claim(c);
-    free(c);
+    if (!c->is_asked)
+        finish(c, ERR_CLOSED, NULL);
+}
+
+/* The entry that is here is the one. */
+static void take_own(struct directory_claim *c, struct directory_entry *e)
+{
+    if (e->state == ENTRY_OPEN && e->socket)
+        c->directory->options.on_taken(e->socket); /* the old connection still seemed alive */
+    e = find(c->directory, c->sid);
+    if (!e || e->state != ENTRY_ABSENT)
+        finish(c, ERR_NOT_FOUND, NULL);
+    else
+        finish(c, 0, e);
+}
+
+/* The entry with this pid, if this node has it. */
+static struct directory_entry *own_entry(const struct directory_claim *c)
+{
+    struct directory_entry *e = find(c->directory, c->sid);
+    return e && e->state != ENTRY_MOVED && memcmp(e->pid, c->pid, ID_CHARS) == 0 ? e : NULL;
+}
+
+/* Nobody else has it. What is here, when it was looked for elsewhere, is right then. */
+static void take_what_is_here(struct directory_claim *c)
+{
+    struct directory_entry *e = own_entry(c);
+    if (e)
+        take_own(c, e);
+    else
+        finish(c, ERR_NOT_FOUND, NULL);
+}
+
+/* Here from now on, in the place of what was known of it. NULL: no memory. */
+static struct directory_entry *adopt(struct directory *d, const char pid[ID_CHARS], struct span bytes,
+                                     uint64_t epoch)
+{
+    char sid[ID_CHARS];
+    id_public(pid, sid);
+    struct directory_entry *e = find(d, sid);
+    char *copy = malloc(bytes.n);
+    if (e)
+        forget(e);
+    e = copy ? new_entry(d, pid) : NULL;
+    if (!e) {
+        free(copy);
+        return NULL;
+    }
+    memcpy(copy, bytes.p, bytes.n);
+    e->bytes = copy;
+    e->bytes_n = bytes.n;
+    e->epoch = epoch;
+    leave_open(e, ENTRY_ABSENT);
+    return e;
 }
 
 /* It is this node's from now on. */
@@ -417,36 +549,24 @@ static void take(struct directory_claim *c, struct span bytes, uint64_t epoch)
     struct directory *d = c->directory;
     struct directory_entry *e = find(d, c->sid);
     if (entry_read(bytes, &check) || memcmp(check.pid.p, c->pid, ID_CHARS) != 0) {
-        finish(c, ERR_NOT_FOUND, NULL);
+        take_what_is_here(c);
         return;
     }
-    if (e && e->state == ENTRY_MOVED)
-        forget(e);
-    else if (e) { /* somebody was quicker here */
-        finish(c, ERR_NOT_FOUND, NULL);
-        return;
-    }
-    e = new_entry(d, c->pid);
-    char *copy = e ? malloc(bytes.n) : NULL;
-    if (!copy) {
-        if (e) {
-            HASH_DEL(d->entries, e);
-            free(e);
+    if (e && e->state != ENTRY_MOVED) {
+        if (epoch <= e->epoch) { /* somebody was quicker here */
+            take_what_is_here(c);
+            return;
         }
-        finish(c, ERR_NOT_FOUND, NULL);
-        return;
+        give_away(
+            e, d->options.self.tag); /* it had been elsewhere since, and this node has not heard of it yet */
     }
-    memcpy(copy, bytes.p, bytes.n);
-    e->bytes = copy;
-    e->bytes_n = bytes.n;
-    e->epoch = epoch;
-    leave_open(e, ENTRY_ABSENT);
-    finish(c, 0, e);
+    e = adopt(d, c->pid, bytes, epoch);
+    finish(c, e ? 0 : ERR_NOT_FOUND, e);
 }
 
 static void on_ask_timeout(struct timer *t)
 {
-    finish(container_of(t, struct directory_claim, timer), ERR_NOT_FOUND, NULL);
+    take_what_is_here(container_of(t, struct directory_claim, timer));
 }
 
 /* By the mesh: as long as it lives, its owner knows best. */
@@ -456,7 +576,7 @@ static void ask_owner(struct directory_claim *c)
     struct mesh_origin owner;
     struct mp_writer w;
     if (!d->cluster || !peers_find_live(cluster_peers(d->cluster), c->owner, &owner)) {
-        finish(c, ERR_NOT_FOUND, NULL);
+        take_what_is_here(c);
         return;
     }
     msgpack_sbuffer_clear(&d->scratch);
@@ -467,9 +587,10 @@ static void ask_owner(struct directory_claim *c)
     mp_put_text(&w, (struct span){c->pid, ID_CHARS}, ID_CHARS);
     if (mp_end(&w) || cluster_tell(d->cluster, owner, MESH_TOPIC_SESSIONS,
                                    (struct span){d->scratch.data, d->scratch.size})) {
-        finish(c, ERR_NOT_FOUND, NULL);
+        take_what_is_here(c);
         return;
     }
+    c->is_asked = true;
     timer_init(&c->timer, on_ask_timeout);
     reactor_timer_set(d->reactor, &c->timer, ASK_MS);
 }
@@ -478,7 +599,7 @@ static void follow(struct directory_claim *c, uint32_t owner)
 {
     c->owner = owner;
     if (++c->moves > MOVES_MAX)
-        finish(c, ERR_NOT_FOUND, NULL);
+        take_what_is_here(c);
     else
         go_on(c);
 }
@@ -488,9 +609,7 @@ static void on_claimed(void *user, int err, const struct store_claim *claim)
     struct directory_claim *c = user;
     c->in_store = false;
     c->directory->n_in_store--;
-    if (!c->done)
-        finish(c, err, NULL); /* whoever wanted it has gone; the entry in the store expires */
-    else if (err == 0)
+    if (err == 0)
         take(c, claim->entry, claim->epoch);
     else if (err == ERR_MOVED)
         follow(c, claim->moved_to);
@@ -501,42 +620,30 @@ static void on_claimed(void *user, int err, const struct store_claim *claim)
 static void ask_store(struct directory_claim *c)
 {
     struct directory *d = c->directory;
-    c->in_store = true;
+    c->in_store = c->is_asked = true;
     d->n_in_store++;
     d->store->calls->claim(d->store->store, c->owner, (struct span){c->pid, ID_CHARS}, on_claimed, c);
 }
 
-/* The entry is here. */
-static void take_own(struct directory_claim *c, struct directory_entry *e)
-{
-    if (e->state == ENTRY_OPEN && e->socket)
-        c->directory->options.on_taken(e->socket); /* the old connection still seemed alive */
-    e = find(c->directory, c->sid);
-    if (!e || e->state != ENTRY_ABSENT) {
-        finish(c, ERR_NOT_FOUND, NULL);
-        return;
-    }
-    e->epoch++;
-    finish(c, 0, e);
-}
-
+/* Where its client last heard of it. What is here although it was last somewhere else may be old: it is looked for
+ * there first. */
 static void go_on(struct directory_claim *c)
 {
     struct directory *d = c->directory;
     struct directory_entry *e = find(d, c->sid);
-    if (e && memcmp(e->pid, c->pid, ID_CHARS) != 0)
-        e = NULL;
-    bool is_own = c->owner == d->options.self.tag;
-    if (e && e->state != ENTRY_MOVED)
-        take_own(c, e);
-    else if (is_own && e && e->moved_to)
-        follow(c, e->moved_to);
-    else if (is_own && !e)
-        finish(c, ERR_NOT_FOUND, NULL);
-    else if (d->store)
-        ask_store(c);
-    else
-        ask_owner(c);
+    if (c->owner != d->options.self.tag) {
+        if (d->store)
+            ask_store(c);
+        else
+            ask_owner(c);
+    } else if (e && e->state == ENTRY_MOVED && memcmp(e->pid, c->pid, ID_CHARS) == 0) {
+        if (e->moved_to)
+            follow(c, e->moved_to);
+        else
+            ask_store(c); /* which said that it is another's */
+    } else {
+        take_what_is_here(c);
+    }
 }
 
 static void on_begin(struct timer *t)
@@ -608,6 +715,19 @@ static void on_claim(struct directory *d, struct mesh_origin from, uint64_t id, 
     }
 }
 
+/* Nobody waits for it any longer, but nobody else has it. */
+static void adopt_late(struct directory *d, struct span bytes, uint64_t epoch)
+{
+    static struct entry entry;
+    char pid[ID_CHARS];
+    if (entry_read(bytes, &entry))
+        return;
+    memcpy(pid, entry.pid.p, ID_CHARS);
+    const struct directory_entry *e = find(d, entry.sid.p);
+    if (!e || e->state == ENTRY_MOVED)
+        adopt(d, pid, bytes, epoch);
+}
+
 static void on_claimed_by_mesh(struct directory *d, struct mp_cursor *m)
 {
     uint64_t id = mp_get_uint(m), result = mp_get_uint(m), epoch = mp_get_uint(m);
@@ -616,6 +736,8 @@ static void on_claimed_by_mesh(struct directory *d, struct mp_cursor *m)
     struct directory_claim *c = d->claims;
     while (c && c->id != id)
         c = c->next;
+    if (!m->bad && !c && result == CLAIMED_YOURS)
+        adopt_late(d, bytes, epoch);
     if (m->bad || !c || c->in_store)
         return;
     reactor_timer_cancel(d->reactor, &c->timer);
@@ -624,7 +746,7 @@ static void on_claimed_by_mesh(struct directory *d, struct mp_cursor *m)
     else if (result == CLAIMED_MOVED)
         follow(c, (uint32_t)(moved_to & 0xffffff));
     else
-        finish(c, ERR_NOT_FOUND, NULL);
+        take_what_is_here(c);
 }
 
 static void on_message(void *user, struct mesh_origin from, struct span bytes)
@@ -653,6 +775,7 @@ struct directory *directory_new(struct reactor *r, struct hub *h, const struct d
     d->hub = h;
     d->options = *o;
     timer_init(&d->expire, on_expire);
+    timer_init(&d->resave, on_resave);
     msgpack_sbuffer_init(&d->scratch);
     return d;
 }
@@ -674,6 +797,7 @@ void directory_free(struct directory **dp)
     if (!d)
         return;
     reactor_timer_cancel(d->reactor, &d->expire);
+    reactor_timer_cancel(d->reactor, &d->resave);
     while (d->claims)
         finish(d->claims, ERR_CLOSED, NULL);
     HASH_ITER(hh, d->entries, e, tmp)

@@ -27,14 +27,19 @@ struct directory_entry {
     uint64_t epoch;
     struct socket *socket;    /* OPEN, once it is entered */
     char *since, *nsp, *user; /* OPEN */
-    char *bytes;              /* ABSENT: as entry_read() takes them */
+    const struct span *rooms; /* OPEN, before it has a socket: that this will be in; borrowed */
+    unsigned n_rooms;
+    char *bytes; /* ABSENT: as entry_read() takes them */
     size_t bytes_n;
     uint32_t moved_to;
-    struct mesh_origin after; /* its client's first emit here comes behind this number of that origin; tag 0: of none */
+    struct mesh_origin
+        after; /* its client's first emit here comes behind this number of that origin; tag 0: of none */
     uint64_t after_seq;
     bool is_saving, saves_again, is_freed;
+    bool is_unsaved;                      /* the store does not have it as it is, or may have lost it */
     struct save_wait *waits, *next_waits; /* for the save that is under way; for the one after it */
     uint64_t expires_ms;                  /* not OPEN */
+    struct directory_entry **holder; /* who was given it by a claim, until it has a socket; may be NULL */
     struct directory_entry *older, *younger;
     UT_hash_handle hh;
 };
@@ -50,6 +55,9 @@ struct directory *directory_new(struct reactor *r, struct hub *h, const struct d
 void directory_free(struct directory **d);
 /* Either may be NULL: then nobody else is asked. Borrows both. */
 void directory_use(struct directory *d, const struct store *store, struct cluster *cluster);
+
+/* The store can be reached again, and may have lost or missed anything: all entries are written again, bit by bit. */
+void directory_resume(struct directory *d);
 
 /* A new entry, with a fresh pid and the sid that belongs to it. NULL without memory. */
 struct directory_entry *directory_open(struct directory *d, struct span nsp, struct span user,
@@ -69,6 +77,9 @@ void directory_leave(struct directory_entry *e, bool recoverable);
 struct directory_claim *directory_claim(struct directory *d, struct span pid, uint32_t owner,
                                         void (*done)(void *user, int err, struct directory_entry *e),
                                         void *user);
+/* Between a claim and directory_enter(): *holder is e until somebody else takes it, or its time is over; then NULL. */
+void directory_hold(struct directory_entry *e, struct directory_entry **holder);
+void directory_let_go(struct directory_entry *e);
 /* done will not be called. */
 void directory_cancel(struct directory_claim *c);
 

@@ -39,6 +39,8 @@ struct job {
     const struct socket *skip; /* compared only: it may be gone */
     struct ack_wait *wait;
     uint64_t ack_id, number;
+    uint64_t origin_number;
+    uint32_t origin; /* of another node's emit; 0: of this one */
     unsigned stage, n_stages;
     struct stage stages[];
 };
@@ -72,12 +74,24 @@ struct fanout *fanout_new(struct reactor *r, struct metrics *m)
     return f;
 }
 
+/* It had come to its client before, on another node. */
+static bool is_had(const struct ahead *ahead, const struct job *job)
+{
+    for (unsigned i = 0; i < ahead->n; i++)
+        if (ahead->have[i].origin == job->origin)
+            return job->origin_number <= ahead->have[i].number;
+    return false;
+}
+
 static void deliver(struct fanout *f, struct job *job, struct socket *s)
 {
+    if (s->ahead && job->origin && is_had(s->ahead, job))
+        return;
     f->budget -= s->session->is_dirty ? COST_PUSH : COST_WRITE;
     if (job->wait)
         ack_expect(job->wait, s, job->ack_id);
-    s->offset_ms = f->now_ms;
+    else
+        s->offset_ms = f->now_ms; /* who is asked for an answer gets no offset */
     const struct slice *frames = s->session->recovery_off ? &job->plain : &job->frames;
     if (session_push(s->session, frames, job->messages, job->is_volatile))
         metrics_add(f->metrics, METRIC_DELIVERIES, job->messages);
@@ -298,6 +312,8 @@ int fanout_start(struct fanout *f, struct nsp *nsp, const struct emit *e, uint64
         .wait = e->wait,
         .ack_id = ack_id,
         .number = ++f->number,
+        .origin = e->origin,
+        .origin_number = e->number,
     };
     slice_ref(frames);
     slice_ref(plain);

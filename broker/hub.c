@@ -372,6 +372,7 @@ void hub_remove(struct socket *s)
     metrics_sub(nsp->hub->metrics, METRIC_SOCKETS, 1);
     free(s->user);
     free(s->data);
+    free(s->ahead);
     free(s);
     nsp_drop_if_empty(nsp);
 }

@@ -64,6 +64,7 @@ struct socket {
     char *user;                    /* raw JSON, or NULL */
     uint32_t owed;                 /* acknowledgements that handlers still owe it */
     char *data;                    /* of agents: raw JSON, or NULL */
+    struct ahead *ahead;           /* what it had of other nodes' emits before they came here; or NULL */
     bool is_recovered;
     uint32_t n_places, cap_places;
     struct place first[2]; /* places until they outgrow it: everybody and one room */
@@ -72,6 +73,15 @@ struct socket {
     struct socket *client_next;
     struct ack_pending *acks;
     UT_hash_handle hh;
+};
+
+/* A client that came back may have more of a node's emits than this node: those are not for it when they come. */
+struct ahead {
+    unsigned n;
+    struct {
+        uint32_t origin;
+        uint64_t number; /* it has all up to this one */
+    } have[];
 };
 
 /* Decides who may connect and handles the events that the bus itself does not: agents, or a test program. */
@@ -187,6 +197,8 @@ struct emit {
     bool is_volatile;
     const struct socket *skip; /* the sender, or NULL */
     struct socket *from;       /* the sender, also when it gets it too; NULL: none that is a socket */
+    uint32_t origin;           /* of another node's emit: its tag */
+    uint64_t number;           /* and number there */
     struct ack_wait *wait;     /* asks every receiver for an acknowledgement, or NULL */
     struct span key;           /* see mesh.md, or empty */
     uint64_t ack_ms; /* receivers on other nodes are asked for an acknowledgement; 0: they are not */

@@ -8,11 +8,7 @@
 #include "recovery.h"
 #include <stdlib.h>
 
-enum {
-    CATCH_UP_MS =
-        2000, /* for this node to come as far as the client is; holes are filled or declared before */
-    LOOK_MS = 5,
-};
+enum { LOOK_MS = 5, LOOK_MAX_MS = 40 };
 
 struct joining {
     struct hub *hub;
@@ -23,7 +19,8 @@ struct joining {
     struct directory_entry *entry;
     struct directory_claim *claim;
     struct offset *since; /* where the client is, when it comes back; else NULL */
-    uint64_t until_ms;
+    uint64_t until_ms;    /* this node may take to come as far as the client is */
+    uint32_t look_ms;
     struct timer look;
     void *data;
     char *json_user;
@@ -56,6 +53,8 @@ static void unlink_joining(struct joining *j)
 static void free_joining(struct joining *j)
 {
     reactor_timer_cancel(j->session->engine->reactor, &j->look);
+    if (j->entry)
+        directory_let_go(j->entry);
     free(j->since);
     free(j->json_user);
     free(j->rooms);
@@ -64,10 +63,8 @@ static void free_joining(struct joining *j)
 
 static void drop_entry(struct joining *j)
 {
-    struct directory_entry *e = j->entry;
-    j->entry = NULL;
-    if (e)
-        directory_leave(e, false);
+    if (j->entry)
+        directory_leave(j->entry, false); /* and j->entry is NULL */
 }
 
 static void fail(struct joining *j)
@@ -135,8 +132,6 @@ static void on_saved(void *user, int err)
     struct joining *j = user;
     if (err == ERR_CLOSED)
         return; /* the joining ends its entry itself */
-    if (j->rooms && j->entry && err == 0)
-        directory_save(j->entry, NULL, NULL); /* with the rooms, once it is in them */
     admit(j);
 }
 
@@ -156,10 +151,12 @@ static int open_entry(struct joining *j)
     struct recovery *r = j->hub->recovery;
     struct span user = j->json_user ? span_of(j->json_user) : (struct span){"", 0};
     uint64_t newest = cluster_newest(j->hub->cluster);
-    j->entry = directory_open(recovery_directory(r), joining_nsp(j), user, recovery_offset(r, newest));
-    if (!j->entry)
+    struct directory_entry *e =
+        directory_open(recovery_directory(r), joining_nsp(j), user, recovery_offset(r, newest));
+    if (!e)
         return ERR_MEMORY;
-    memcpy(j->sid, j->entry->sid, ID_CHARS);
+    directory_hold(e, &j->entry);
+    memcpy(j->sid, e->sid, ID_CHARS);
     return 0;
 }
 
@@ -216,6 +213,10 @@ void joining_accept(struct joining *j, struct span user, const struct span *room
         j->json_user = strndup(user.p, user.n);
     if (n_rooms)
         j->rooms = copy_names(rooms, n_rooms);
+    if (j->rooms && j->entry) {
+        j->entry->rooms = j->rooms->name;
+        j->entry->n_rooms = j->rooms->n;
+    }
     if ((user.n && !j->json_user) || (n_rooms && !j->rooms) ||
         (j->entry && directory_set_user(j->entry, user)))
         fail(j);
@@ -225,11 +226,26 @@ void joining_accept(struct joining *j, struct span user, const struct span *room
 
 /* ---- one that comes back ---- */
 
+static int enter_again(struct joining *j, struct socket *s, const struct entry *known)
+{
+    static struct entry raised;
+    struct span since;
+    raised = *known;
+    int err = recovery_ahead(j->hub->recovery, j->since, &s->ahead, &since);
+    if (s->ahead)
+        raised.since = since;
+    if (!err)
+        err = directory_enter(j->entry, s, &raised);
+    if (!err && s->ahead)
+        directory_save(s->entry, NULL, NULL);
+    return err;
+}
+
 static void recover(struct joining *j, const struct entry *known)
 {
     j->json_user = strndup(known->user.n ? known->user.p : "", known->user.n);
     struct socket *s = j->json_user ? make_socket(j) : NULL;
-    if (!s || join_rooms(s, known->rooms, known->n_rooms) || directory_enter(j->entry, s, known)) {
+    if (!s || join_rooms(s, known->rooms, known->n_rooms) || enter_again(j, s, known)) {
         if (s)
             hub_remove(s);
         fail(j);
@@ -237,8 +253,8 @@ static void recover(struct joining *j, const struct entry *known)
     }
     struct peers_position owner = recovery_position(j->hub->recovery, j->since->issuer);
     if (owner.origin.tag && owner.origin.tag != cluster_tag(j->hub->cluster)) {
-        j->entry->after = owner.origin;
-        j->entry->after_seq = owner.received;
+        s->entry->after = owner.origin;
+        s->entry->after_seq = owner.received;
     }
     j->is_recovered = true;
     s->is_recovered = true;
@@ -253,7 +269,8 @@ static bool begin_catching(struct joining *j)
     static struct offset first;
     struct span bytes = {j->entry->bytes, j->entry->bytes_n};
     return entry_read(bytes, &known) == 0 && span_eq(known.nsp, joining_nsp(j)) &&
-           offset_decode(known.since, &first) == 0 && recovery_later_of(j->since, &first) == 0;
+           offset_decode(known.since, &first) == 0 &&
+           recovery_later_of(j->hub->recovery, j->since, &first) == 0;
 }
 
 static void on_look(struct timer *t)
@@ -261,10 +278,12 @@ static void on_look(struct timer *t)
     static struct entry known;
     struct joining *j = container_of(t, struct joining, look);
     struct reactor *r = j->session->engine->reactor;
-    enum recovery_verdict verdict = recovery_check(j->hub->recovery, j->since);
+    enum recovery_verdict verdict =
+        j->entry ? recovery_check(j->hub->recovery, j->since) : RECOVERY_NO; /* another claim was quicker */
     if (verdict == RECOVERY_LATER && reactor_now_ms(r) < j->until_ms) {
-        reactor_timer_set(r, t, LOOK_MS);
-    } else if (verdict == RECOVERY_YES && j->entry->state == ENTRY_ABSENT &&
+        reactor_timer_set(r, t, j->look_ms);
+        j->look_ms = 2 * j->look_ms < LOOK_MAX_MS ? 2 * j->look_ms : LOOK_MAX_MS;
+    } else if (verdict == RECOVERY_YES &&
                entry_read((struct span){j->entry->bytes, j->entry->bytes_n}, &known) == 0 &&
                recovery_fits(j->hub->recovery, j->session, j->since, &known)) {
         recover(j, &known);
@@ -280,14 +299,16 @@ static void on_claimed(void *user, int err, struct directory_entry *e)
     j->claim = NULL;
     if (err == ERR_CLOSED)
         return;
-    j->entry = e;
+    if (e)
+        directory_hold(e, &j->entry);
     if (err || !begin_catching(j)) {
         begin_anew(j);
         return;
     }
     memcpy(j->sid, e->sid, ID_CHARS);
     j->state = JOINING_CATCHING;
-    j->until_ms = reactor_now_ms(r) + CATCH_UP_MS;
+    j->look_ms = LOOK_MS;
+    j->until_ms = reactor_now_ms(r) + recovery_catch_up_ms(j->hub->recovery);
     on_look(&j->look);
 }
 
@@ -386,7 +407,6 @@ static void cancel(struct joining *j)
         directory_cancel(j->claim);
     if (j->state == JOINING_ASKED && handler->on_gave_up)
         handler->on_gave_up(handler->user, j);
-    j->entry = NULL;
     if (e && e->state == ENTRY_OPEN) /* what was claimed stays for the next time */
         directory_leave(e, false);
     unlink_joining(j);

@@ -80,6 +80,11 @@ static void retry_later(struct mirror *m)
         reactor_timer_set(m->reactor, &m->timer, RETRY_MS);
 }
 
+static void tell_behind(struct mirror *m)
+{
+    metrics_set(m->metrics, METRIC_MIRROR_BEHIND, peers_newest(m->peers) - m->acked);
+}
+
 static void on_appended(void *user, int err)
 {
     struct mirror *m = user;
@@ -89,7 +94,7 @@ static void on_appended(void *user, int err)
         return;
     }
     m->acked = m->sent;
-    metrics_set(m->metrics, METRIC_MIRROR_BEHIND, peers_newest(m->peers) - m->acked);
+    tell_behind(m);
     if (peers_newest(m->peers) > m->acked)
         mirror_wake(m);
 }
@@ -140,6 +145,7 @@ static void on_timer(struct timer *t)
 
 void mirror_wake(struct mirror *m)
 {
+    tell_behind(m);
     if (!m->is_sending && !timer_pending(&m->timer))
         reactor_timer_set(m->reactor, &m->timer, WAIT_MS);
 }

@@ -397,8 +397,11 @@ unsigned peers_positions(const struct peers *m, struct peers_position *out, unsi
     if (max > 0)
         out[n++] = (struct peers_position){.origin = m->options.self, .received = m->seq, .lives = true};
     for (const struct origin *o = m->origins; o && n < max; o = o->hh.next)
-        out[n++] = (struct peers_position){
-            .origin = o->id, .received = o->received, .lives = o->state == ORIGIN_LIVE};
+        out[n++] = (struct peers_position){.origin = o->id,
+                                           .received = o->received,
+                                           .lives = o->state != ORIGIN_DEAD,
+                                           .is_old = o->state == ORIGIN_DEAD &&
+                                                     peers_now_ms(m) - o->died_ms > m->options.ring.max_ms};
     return n;
 }
 

@@ -117,6 +117,7 @@ struct peers_position {
     struct mesh_origin origin;
     uint64_t received;
     bool lives;
+    bool is_old; /* dead for so long that nothing of it is kept any more */
 };
 unsigned peers_positions(const struct peers *m, struct peers_position *out, unsigned max);
 

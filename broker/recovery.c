@@ -7,6 +7,12 @@
 #include "ring.h"
 #include <stdlib.h>
 
+enum {
+    PACKET_BYTES = 64, /* around an event: its frame's head, type, counts, brackets, commas and quotes */
+    FRAME_BYTES = 16,
+    LONGER_LATER = 32, /* by so much an offset may grow as its numbers do */
+};
+
 enum { FRESH_PARTS = 4 }; /* an offset is sent again when a quarter of the window has passed */
 
 struct recovery {
@@ -96,11 +102,25 @@ static int raise_to(struct offset *o, uint32_t tag, uint64_t seq)
     return 0;
 }
 
-int recovery_later_of(struct offset *o, const struct offset *other)
+static bool is_in_offset(const struct offset *o, uint32_t tag)
+{
+    unsigned i = place_of(o, tag);
+    return i < o->n && o->entry[i].origin == tag;
+}
+
+uint64_t recovery_catch_up_ms(const struct recovery *r)
+{
+    return r->options.catch_up_ms;
+}
+
+int recovery_later_of(const struct recovery *r, struct offset *o, const struct offset *first)
 {
     int err = 0;
-    for (unsigned i = 0; i < other->n && !err; i++)
-        err = raise_to(o, other->entry[i].origin, other->entry[i].seq);
+    for (unsigned i = 0; i < first->n && !err; i++) {
+        uint32_t tag = first->entry[i].origin;
+        if (is_in_offset(o, tag) || recovery_position(r, tag).origin.tag == tag)
+            err = raise_to(o, tag, first->entry[i].seq);
+    }
     return err;
 }
 
@@ -117,7 +137,7 @@ struct span recovery_offset(struct recovery *r, uint64_t newest)
     r->now.n = 0;
     r->position[0].received = newest;
     for (unsigned i = 0; i < n; i++)
-        if (r->position[i].received > 0)
+        if (r->position[i].received > 0 && !r->position[i].is_old)
             raise_to(&r->now, r->position[i].origin.tag, r->position[i].received);
     return write_offset(r, &r->now);
 }
@@ -130,7 +150,7 @@ static enum recovery_verdict check_origin(const struct recovery *r, const struct
     uint64_t first, last;
     if (since == p->received)
         return RECOVERY_YES;
-    if (since > p->received) /* of a dead one, it has more than anybody who lives: nothing is missed */
+    if (since > p->received)
         return p->lives ? RECOVERY_LATER : RECOVERY_YES;
     bool is_held = ring_range(peers_ring(r->peers), p->origin, &first, &last) && first <= since + 1 &&
                    last == p->received;
@@ -143,15 +163,39 @@ enum recovery_verdict recovery_check(const struct recovery *r, const struct offs
     unsigned n = peers_positions(r->peers, position, LIMIT_OFFSET_ORIGINS), known = 0;
     enum recovery_verdict all = RECOVERY_YES;
     for (unsigned i = 0; i < n; i++) {
-        unsigned at = place_of(since, position[i].origin.tag);
-        known += at < since->n && since->entry[at].origin == position[i].origin.tag;
+        bool has = is_in_offset(since, position[i].origin.tag);
+        known += has;
+        if (!has && position[i].is_old) /* left out of offsets, and nobody can have missed anything of it */
+            continue;
         enum recovery_verdict one = check_origin(r, &position[i], seq_of(since, position[i].origin.tag));
         if (one == RECOVERY_NO)
             return RECOVERY_NO;
         if (one == RECOVERY_LATER)
             all = RECOVERY_LATER;
     }
-    return known < since->n ? RECOVERY_NO : all; /* of an unknown origin nobody can say */
+    return known < since->n ? RECOVERY_LATER
+                            : all; /* a new node, maybe, of which this one has not heard yet */
+}
+
+int recovery_ahead(struct recovery *r, const struct offset *since, struct ahead **ahead, struct span *text)
+{
+    struct peers_position position[LIMIT_OFFSET_ORIGINS];
+    unsigned n = peers_positions(r->peers, position, LIMIT_OFFSET_ORIGINS);
+    struct ahead *a = NULL;
+    *ahead = NULL;
+    for (unsigned i = 1; i < n; i++) {
+        uint64_t has = seq_of(since, position[i].origin.tag);
+        if (has <= position[i].received)
+            continue;
+        if (!a && !(a = calloc(1, sizeof(*a) + since->n * sizeof(a->have[0]))))
+            return ERR_MEMORY;
+        a->have[a->n].origin = position[i].origin.tag;
+        a->have[a->n++].number = has;
+    }
+    *ahead = a;
+    if (a)
+        *text = write_offset(r, since);
+    return 0;
 }
 
 struct peers_position recovery_position(const struct recovery *r, uint32_t tag)
@@ -173,6 +217,7 @@ struct replay {
     const struct span *rooms;
     unsigned n_rooms;
     struct offset offset; /* how far the client is when it has what was queued so far */
+    size_t offset_n;      /* of its text */
     uint64_t messages, bytes;
     int err;
 };
@@ -216,6 +261,15 @@ static void queue_missed(struct replay *p, const struct mesh_emit *e)
     slice_unref(&frames);
 }
 
+/* At most, as frames: with heads, quotes and the offset. */
+static uint64_t queued_bytes(const struct replay *p, const struct mesh_emit *e)
+{
+    uint64_t n = p->nsp.n + e->event.n + e->args.n + p->offset_n + PACKET_BYTES;
+    for (unsigned i = 0; i < e->n_attachments; i++)
+        n += e->attachments[i].n + FRAME_BYTES;
+    return n;
+}
+
 static bool on_found(void *user, const struct ring_found *found)
 {
     struct replay *p = user;
@@ -224,7 +278,7 @@ static bool on_found(void *user, const struct ring_found *found)
     if (mesh_read(&reader, record) != 1 || record->kind != MESH_EMIT || !is_for(p, &record->emit))
         return true;
     p->messages += 1 + record->emit.n_attachments;
-    p->bytes += found->raw.n;
+    p->bytes += queued_bytes(p, &record->emit);
     if (!p->socket)
         return true;
     p->err = raise_to(&p->offset, found->origin.tag, found->seq);
@@ -254,12 +308,16 @@ bool recovery_fits(struct recovery *r, const struct session *session, const stru
                    const struct entry *known)
 {
     const struct engine_options *o = &session->engine->options;
+    const struct outq *q = &session->out; /* another namespace of this client may have come back already */
+    uint64_t own_bytes = 4 * PACKET_BYTES + 2 * (uint64_t)LIMIT_NAMESPACE_BYTES, own_messages = 2;
     struct replay p = {.recovery = r,
+                       .offset_n = LONGER_LATER + write_offset(r, since).n,
                        .nsp = known->nsp,
                        .sid = known->sid,
                        .rooms = known->rooms,
                        .n_rooms = known->n_rooms};
-    return search(&p, since) == 0 && p.messages <= o->queue_messages && p.bytes <= o->queue_bytes;
+    return search(&p, since) == 0 && p.messages + q->messages + own_messages <= o->queue_messages &&
+           p.bytes + p.offset_n + q->bytes + own_bytes <= o->queue_bytes;
 }
 
 int recovery_replay(struct recovery *r, struct socket *s, const struct offset *since)

@@ -12,6 +12,7 @@ struct recovery;
 
 struct recovery_options {
     uint64_t window_ms, ping_interval_ms;
+    uint64_t catch_up_ms; /* in which this node learns what its peers know, or that they are dead */
     struct mesh_origin self;
 };
 
@@ -25,12 +26,20 @@ struct directory *recovery_directory(const struct recovery *r);
  * until the next call. */
 struct span recovery_offset(struct recovery *r, uint64_t newest);
 
-/* Can everything since an offset be given? LATER: this node itself is behind it, and not for long. */
+/* Can everything since an offset be given? LATER: this node itself is behind it, and not for long. Of a dead node
+ * somebody may have more than all who live: that is no hole, see recovery_ahead(). */
 enum recovery_verdict { RECOVERY_YES, RECOVERY_NO, RECOVERY_LATER };
 enum recovery_verdict recovery_check(const struct recovery *r, const struct offset *since);
 
-/* The later one of two offsets, for each origin. ERR_LIMIT. */
-int recovery_later_of(struct offset *o, const struct offset *other);
+uint64_t recovery_catch_up_ms(const struct recovery *r);
+
+/* Raises a client's offset to the first one of its entry. Of origins that neither the client nor this node has heard
+ * of nothing is taken: they are over for long. ERR_LIMIT. */
+int recovery_later_of(const struct recovery *r, struct offset *o, const struct offset *first);
+
+/* What the client has of other nodes and this node does not have yet. NULL in *ahead: nothing. Else *text is an offset
+ * for its entry, so that it is not given this at a later recovery; it lives until the next call. ERR_MEMORY. */
+int recovery_ahead(struct recovery *r, const struct offset *since, struct ahead **ahead, struct span *text);
 
 /* May everything that the owner of this entry has missed wait for one client? After recovery_check() said YES. */
 bool recovery_fits(struct recovery *r, const struct session *session, const struct offset *since,

@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STORE_WAIT_MS = 2000 }; /* at most, before a node starts without its store */
+enum {
+    STORE_WAIT_MS = 2000, /* at most, before a node starts without its store */
+    CATCH_UP_MS = 1000,   /* beyond the time in which a peer is found dead */
+};
 
 struct persist {
     struct persist_parts parts;
@@ -21,7 +24,7 @@ struct persist {
     struct directory *directory;
     struct recovery *recovery;
     atomic_int state;
-    bool is_stopping, is_stopped;
+    bool is_stopping, is_resigning, is_stopped;
 };
 
 static bool has_store(const struct config *c)
@@ -62,6 +65,8 @@ static void on_up(void *user)
         return;
     membership_resume(p->membership);
     mirror_resume(p->mirror);
+    if (p->directory)
+        directory_resume(p->directory);
 }
 
 static void on_down(void *user)
@@ -127,11 +132,13 @@ static bool build_recovery(struct persist *p, uint64_t window)
     if (!p->directory)
         return false;
     directory_use(p->directory, p->redis ? &p->store : NULL, o->cluster);
-    p->recovery = recovery_new(o->reactor, o->hub,
-                               &(struct recovery_options){.window_ms = window,
-                                                          .ping_interval_ms = o->config->ping_interval_ms,
-                                                          .self = o->self.origin},
-                               o->peers, p->directory);
+    p->recovery =
+        recovery_new(o->reactor, o->hub,
+                     &(struct recovery_options){.window_ms = window,
+                                                .ping_interval_ms = o->config->ping_interval_ms,
+                                                .catch_up_ms = o->config->peer_timeout_ms + CATCH_UP_MS,
+                                                .self = o->self.origin},
+                     o->peers, p->directory);
     return p->recovery != NULL;
 }
 
@@ -166,16 +173,18 @@ void persist_stop(struct persist *p)
     if (p->is_stopping)
         return;
     p->is_stopping = true;
-    if (!p->redis || !store_redis_is_up(p->redis)) {
-        p->is_stopped = true;
-        return;
-    }
-    mirror_hurry(p->mirror);
-    membership_resign(p->membership, on_resigned, p);
+    if (p->redis)
+        mirror_hurry(p->mirror);
 }
 
-bool persist_is_stopped(const struct persist *p)
+bool persist_is_stopped(struct persist *p)
 {
+    if (!p->redis || !store_redis_is_up(p->redis))
+        return true;
+    if (!p->is_resigning && mirror_has(p->mirror, peers_newest(p->parts.peers))) {
+        p->is_resigning = true;
+        membership_resign(p->membership, on_resigned, p);
+    }
     return p->is_stopped;
 }
 

@@ -40,7 +40,8 @@ struct persist *persist_new(const struct persist_parts *parts);
 void persist_start(struct persist *p);
 /* The node goes, and everything has been said: the store is told. */
 void persist_stop(struct persist *p);
-bool persist_is_stopped(const struct persist *p);
+/* To be asked again and again after that: everything is in the store, or it cannot be reached. */
+bool persist_is_stopped(struct persist *p);
 /* Before hub, cluster and peers are freed. */
 void persist_free(struct persist **p);
 
