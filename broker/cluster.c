@@ -1,6 +1,6 @@
 /* Sockets of other nodes are kept in a second hub, whose sockets have no session: the same tables, rooms and limits.
- * All sockets of one origin are in a room of it that no client can name (it begins with NUL), so that they can be
- * found when the origin dies. */
+ * All sockets of one origin are in a room of it that no client can name (it begins with a byte that UTF-8 has not), so
+ * that they can be found when the origin dies. */
 #include "cluster.h"
 #include "collect.h"
 #include "directory.h"
@@ -37,7 +37,8 @@ enum { ORIGIN_ROOM_BYTES = 13 };
 
 static struct span origin_room(char text[ORIGIN_ROOM_BYTES], struct mesh_origin o)
 {
-    memset(text, 0, ORIGIN_ROOM_BYTES);
+    text[0] = '\xff';
+    memset(text + 1, 0, ORIGIN_ROOM_BYTES - 1);
     memcpy(text + 1, &o.tag, sizeof(o.tag));
     memcpy(text + 5, &o.boot, sizeof(o.boot));
     return (struct span){text, ORIGIN_ROOM_BYTES};

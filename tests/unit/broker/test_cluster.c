@@ -1,5 +1,6 @@
 /* Hubs of several nodes that tell each other what happens: clients see one bus. */
 #include "fakecluster.h"
+#include "utf8.h"
 
 /* ---- what clients say and hear ---- */
 
@@ -389,6 +390,21 @@ static void more_rooms_than_allowed_do_no_harm(void **state)
     assert_int_equal(count(1, room), 0);
 }
 
+/* What names the sockets of one node among those of others: tag and boot are known to clients. */
+static void no_client_joins_the_room_of_a_node(void **state)
+{
+    (void)state;
+    static const char names[][14] = {"\0\x11\0\0\0\1\0\0\0\0\0\0\0", "\xff\x11\0\0\0\1\0\0\0\0\0\0\0"};
+    assert_true(utf8_valid(names[0], 13));
+    assert_false(utf8_valid(names[1], 13)); /* so it is in no packet */
+    room_join(nodes[0].s[0], (struct span){names[0], 13});
+    settle();
+    stop_node(1);
+    net_run(&net, 1000);
+    assert_non_null(
+        nsp_find(cluster_far(nodes[2].cluster, SPAN("/")), (struct span){nodes[0].s[0]->sid, ID_CHARS}));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -413,6 +429,7 @@ int main(void)
         TEST(every_client_is_told_of_a_gap_once),
         TEST(a_sid_that_is_none_is_ignored),
         TEST(more_rooms_than_allowed_do_no_harm),
+        TEST(no_client_joins_the_room_of_a_node),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
