@@ -1,28 +1,15 @@
-/* Claims without a store, on MESH_TOPIC_SESSIONS:
- *
- *   [1, id, pid]                                 give me this one
- *   [2, id, result, epoch, entry, moved_to]      result 0: it is yours; 1: I know of none; 2: moved_to has it */
-#include "directory.h"
 #include "container.h"
+#include "directory_private.h"
 #include "err.h"
 #include "log.h"
-#include "mp.h"
-#include "peers.h"
-#include <stdio.h>
 #include <stdlib.h>
 
 enum {
-    ASK_MS = 500,  /* for the answer of the node that has it */
-    MOVES_MAX = 4, /* nodes that a claim follows */
     EXPIRE_MS = 1000,
     RESAVE_MS = 1000, /* after the store has refused an entry */
     RESAVE_AT_ONCE = 128,
     RESAVE_PAUSE_MS = 5,
-    SAY_CLAIM = 1,
-    SAY_CLAIMED = 2,
 };
-
-enum claimed { CLAIMED_YOURS, CLAIMED_UNKNOWN, CLAIMED_MOVED };
 
 struct save_wait {
     struct save_wait *next;
@@ -30,39 +17,9 @@ struct save_wait {
     void *user;
 };
 
-struct directory_claim {
-    struct directory *directory;
-    struct directory_claim *next;
-    char pid[ID_CHARS], sid[ID_CHARS];
-    uint32_t owner;
-    unsigned moves;
-    uint64_t id;
-    bool in_store; /* the store will answer */
-    bool is_asked;
-    void (*done)(void *user, int err, struct directory_entry *e); /* NULL: cancelled */
-    void *user;
-    struct timer timer;
-};
-
-struct directory {
-    struct reactor *reactor;
-    struct hub *hub;
-    struct directory_options options;
-    const struct store *store;
-    struct cluster *cluster;
-    struct directory_entry *entries; /* by sid */
-    struct directory_entry *oldest,
-        *youngest; /* of those that are not OPEN, in the order in which they expire */
-    struct directory_claim *claims;
-    unsigned n_absent, n_in_store; /* n_in_store: questions that the store still owes */
-    uint64_t next_id;
-    struct timer expire, resave;
-    msgpack_sbuffer scratch;
-};
-
 /* ---- entries ---- */
 
-static struct directory_entry *find(const struct directory *d, const char sid[ID_CHARS])
+struct directory_entry *directory_find(const struct directory *d, const char sid[ID_CHARS])
 {
     struct directory_entry *e;
     HASH_FIND(hh, d->entries, sid, ID_CHARS, e);
@@ -100,6 +57,7 @@ static void drop_texts(struct directory_entry *e)
     free(e->nsp);
     free(e->user);
     e->since = e->nsp = e->user = NULL;
+    e->nsp_n = 0;
 }
 
 /* Whoever was given it by a claim has it no longer. */
@@ -123,7 +81,7 @@ void directory_let_go(struct directory_entry *e)
 }
 
 /* Its memory stays until the store has answered. */
-static void forget(struct directory_entry *e)
+void directory_forget(struct directory_entry *e)
 {
     struct directory *d = e->directory;
     take_back(e);
@@ -140,7 +98,7 @@ static void forget(struct directory_entry *e)
         free(e);
 }
 
-static void leave_open(struct directory_entry *e, enum directory_state state)
+void directory_leave_open(struct directory_entry *e, enum directory_state state)
 {
     struct directory *d = e->directory;
     e->state = state;
@@ -173,7 +131,7 @@ static void end(struct directory_entry *e)
         d->n_in_store++;
         d->store->calls->drop(d->store->store, (struct span){e->pid, ID_CHARS}, e->epoch, on_dropped, d);
     }
-    forget(e);
+    directory_forget(e);
     metrics_set(d->hub->metrics, METRIC_SESSIONS_ABSENT, d->n_absent);
 }
 
@@ -201,7 +159,7 @@ int directory_set_user(struct directory_entry *e, struct span user)
     return 0;
 }
 
-static struct directory_entry *new_entry(struct directory *d, const char pid[ID_CHARS])
+struct directory_entry *directory_new_entry(struct directory *d, const char pid[ID_CHARS])
 {
     struct directory_entry *e = calloc(1, sizeof(*e));
     if (!e)
@@ -214,9 +172,13 @@ static struct directory_entry *new_entry(struct directory *d, const char pid[ID_
     return e;
 }
 
+/* A namespace may hold a NUL; JSON and offsets have none. */
 static int set_texts(struct directory_entry *e, struct span nsp, struct span user, struct span since)
 {
-    e->nsp = copy_text(nsp);
+    e->nsp = malloc(nsp.n);
+    if (e->nsp)
+        memcpy(e->nsp, nsp.p, nsp.n);
+    e->nsp_n = nsp.n;
     e->user = copy_text(user);
     e->since = copy_text(since);
     return e->nsp && e->user && e->since ? 0 : ERR_MEMORY;
@@ -227,9 +189,9 @@ struct directory_entry *directory_open(struct directory *d, struct span nsp, str
 {
     char pid[ID_CHARS];
     id_new(&d->hub->engine->ids, pid);
-    struct directory_entry *e = new_entry(d, pid);
+    struct directory_entry *e = directory_new_entry(d, pid);
     if (e && set_texts(e, nsp, user, since)) {
-        forget(e);
+        directory_forget(e);
         return NULL;
     }
     return e;
@@ -243,7 +205,7 @@ static struct span serialize(struct directory_entry *e)
     struct directory *d = e->directory;
     if (e->state == ENTRY_ABSENT)
         return (struct span){e->bytes, e->bytes_n};
-    text = (struct entry){.nsp = span_of(e->nsp),
+    text = (struct entry){.nsp = {e->nsp, e->nsp_n},
                           .sid = {e->sid, ID_CHARS},
                           .pid = {e->pid, ID_CHARS},
                           .user = span_of(e->user),
@@ -271,7 +233,7 @@ static bool put_away(struct directory_entry *e)
     memcpy(e->bytes, bytes.p, bytes.n);
     e->bytes_n = bytes.n;
     drop_texts(e);
-    leave_open(e, ENTRY_ABSENT);
+    directory_leave_open(e, ENTRY_ABSENT);
     return true;
 }
 
@@ -311,7 +273,7 @@ void directory_leave(struct directory_entry *e, bool recoverable)
     answer(&waits, ERR_CLOSED);
 }
 
-static void give_away(struct directory_entry *e, uint32_t to)
+void directory_give_away(struct directory_entry *e, uint32_t to)
 {
     struct directory *d = e->directory;
     struct socket *s = e->state == ENTRY_OPEN ? e->socket : NULL;
@@ -320,12 +282,12 @@ static void give_away(struct directory_entry *e, uint32_t to)
     take_back(e);
     if (s)
         d->options.on_taken(s); /* which leaves, recoverably: then it is ABSENT, or gone without memory */
-    e = find(d, sid);
+    e = directory_find(d, sid);
     if (!e)
         return;
     if (e->state == ENTRY_OPEN) {
         drop_texts(e);
-        leave_open(e, ENTRY_MOVED);
+        directory_leave_open(e, ENTRY_MOVED);
     } else if (e->state == ENTRY_ABSENT) {
         d->n_absent--;
         e->state = ENTRY_MOVED;
@@ -333,18 +295,19 @@ static void give_away(struct directory_entry *e, uint32_t to)
     free(e->bytes);
     e->bytes = NULL;
     e->moved_to = to;
+    metrics_set(d->hub->metrics, METRIC_SESSIONS_ABSENT, d->n_absent);
 }
 
 bool directory_on_enter(struct directory *d, struct span sid, uint64_t epoch, struct mesh_origin from)
 {
-    struct directory_entry *e = sid.n == ID_CHARS ? find(d, sid.p) : NULL;
+    struct directory_entry *e = sid.n == ID_CHARS ? directory_find(d, sid.p) : NULL;
     if (!e || e->state == ENTRY_MOVED)
         return true;
     if (epoch < e->epoch || (epoch == e->epoch && from.tag < d->options.self.tag))
         return false;
     log_event(LOG_INFO, "session_taken", LOG_SPAN("sid", sid), LOG_UINT("epoch", epoch),
               LOG_UINT("by", from.tag));
-    give_away(e, from.tag);
+    directory_give_away(e, from.tag);
     return true;
 }
 
@@ -387,7 +350,7 @@ static void on_saved(void *user, int err)
     else
         append(&waits, &e->waits); /* the next save will not come */
     if (err == ERR_MOVED && e->state != ENTRY_MOVED)
-        give_away(e, 0); /* the store knows to whom */
+        directory_give_away(e, 0); /* the store knows to whom */
     answer(&waits, err);
 }
 
@@ -459,311 +422,6 @@ void directory_resume(struct directory *d)
     save_later(d, 0);
 }
 
-/* ---- claims ---- */
-
-static void go_on(struct directory_claim *c);
-
-static void unlink_claim(struct directory_claim *c)
-{
-    struct directory_claim **at = &c->directory->claims;
-    while (*at != c)
-        at = &(*at)->next;
-    *at = c->next;
-    reactor_timer_cancel(c->directory->reactor, &c->timer);
-}
-
-static void finish(struct directory_claim *c, int err, struct directory_entry *e)
-{
-    void (*done)(void *user, int err, struct directory_entry *e) = c->done;
-    void *user = c->user;
-    unlink_claim(c);
-    free(c);
-    if (done)
-        done(user, err, e);
-}
-
-/* What is asked already may be given: the entry must not get lost on the way. */
-void directory_cancel(struct directory_claim *c)
-{
-    c->done = NULL;
-    if (!c->is_asked)
-        finish(c, ERR_CLOSED, NULL);
-}
-
-/* The entry that is here is the one. */
-static void take_own(struct directory_claim *c, struct directory_entry *e)
-{
-    if (e->state == ENTRY_OPEN && e->socket)
-        c->directory->options.on_taken(e->socket); /* the old connection still seemed alive */
-    e = find(c->directory, c->sid);
-    if (!e || e->state != ENTRY_ABSENT)
-        finish(c, ERR_NOT_FOUND, NULL);
-    else
-        finish(c, 0, e);
-}
-
-/* The entry with this pid, if this node has it. */
-static struct directory_entry *own_entry(const struct directory_claim *c)
-{
-    struct directory_entry *e = find(c->directory, c->sid);
-    return e && e->state != ENTRY_MOVED && memcmp(e->pid, c->pid, ID_CHARS) == 0 ? e : NULL;
-}
-
-/* Nobody else has it. What is here, when it was looked for elsewhere, is right then. */
-static void take_what_is_here(struct directory_claim *c)
-{
-    struct directory_entry *e = own_entry(c);
-    if (e)
-        take_own(c, e);
-    else
-        finish(c, ERR_NOT_FOUND, NULL);
-}
-
-/* Here from now on, in the place of what was known of it. NULL: no memory. */
-static struct directory_entry *adopt(struct directory *d, const char pid[ID_CHARS], struct span bytes,
-                                     uint64_t epoch)
-{
-    char sid[ID_CHARS];
-    id_public(pid, sid);
-    struct directory_entry *e = find(d, sid);
-    char *copy = malloc(bytes.n);
-    if (e)
-        forget(e);
-    e = copy ? new_entry(d, pid) : NULL;
-    if (!e) {
-        free(copy);
-        return NULL;
-    }
-    memcpy(copy, bytes.p, bytes.n);
-    e->bytes = copy;
-    e->bytes_n = bytes.n;
-    e->epoch = epoch;
-    leave_open(e, ENTRY_ABSENT);
-    return e;
-}
-
-/* It is this node's from now on. */
-static void take(struct directory_claim *c, struct span bytes, uint64_t epoch)
-{
-    static struct entry check;
-    struct directory *d = c->directory;
-    struct directory_entry *e = find(d, c->sid);
-    if (entry_read(bytes, &check) || memcmp(check.pid.p, c->pid, ID_CHARS) != 0) {
-        take_what_is_here(c);
-        return;
-    }
-    if (e && e->state != ENTRY_MOVED) {
-        if (epoch <= e->epoch) { /* somebody was quicker here */
-            take_what_is_here(c);
-            return;
-        }
-        give_away(
-            e, d->options.self.tag); /* it had been elsewhere since, and this node has not heard of it yet */
-    }
-    e = adopt(d, c->pid, bytes, epoch);
-    finish(c, e ? 0 : ERR_NOT_FOUND, e);
-}
-
-static void on_ask_timeout(struct timer *t)
-{
-    take_what_is_here(container_of(t, struct directory_claim, timer));
-}
-
-/* By the mesh: as long as it lives, its owner knows best. */
-static void ask_owner(struct directory_claim *c)
-{
-    struct directory *d = c->directory;
-    struct mesh_origin owner;
-    struct mp_writer w;
-    if (!d->cluster || !peers_find_live(cluster_peers(d->cluster), c->owner, &owner)) {
-        take_what_is_here(c);
-        return;
-    }
-    msgpack_sbuffer_clear(&d->scratch);
-    mp_begin(&w, &d->scratch);
-    mp_put_array(&w, 3);
-    mp_put_uint(&w, SAY_CLAIM);
-    mp_put_uint(&w, c->id);
-    mp_put_text(&w, (struct span){c->pid, ID_CHARS}, ID_CHARS);
-    if (mp_end(&w) || cluster_tell(d->cluster, owner, MESH_TOPIC_SESSIONS,
-                                   (struct span){d->scratch.data, d->scratch.size})) {
-        take_what_is_here(c);
-        return;
-    }
-    c->is_asked = true;
-    timer_init(&c->timer, on_ask_timeout);
-    reactor_timer_set(d->reactor, &c->timer, ASK_MS);
-}
-
-static void follow(struct directory_claim *c, uint32_t owner)
-{
-    c->owner = owner;
-    if (++c->moves > MOVES_MAX)
-        take_what_is_here(c);
-    else
-        go_on(c);
-}
-
-static void on_claimed(void *user, int err, const struct store_claim *claim)
-{
-    struct directory_claim *c = user;
-    c->in_store = false;
-    c->directory->n_in_store--;
-    if (err == 0)
-        take(c, claim->entry, claim->epoch);
-    else if (err == ERR_MOVED)
-        follow(c, claim->moved_to);
-    else
-        ask_owner(c);
-}
-
-static void ask_store(struct directory_claim *c)
-{
-    struct directory *d = c->directory;
-    c->in_store = c->is_asked = true;
-    d->n_in_store++;
-    d->store->calls->claim(d->store->store, c->owner, (struct span){c->pid, ID_CHARS}, on_claimed, c);
-}
-
-/* Where its client last heard of it. What is here although it was last somewhere else may be old: it is looked for
- * there first. */
-static void go_on(struct directory_claim *c)
-{
-    struct directory *d = c->directory;
-    struct directory_entry *e = find(d, c->sid);
-    if (c->owner != d->options.self.tag) {
-        if (d->store)
-            ask_store(c);
-        else
-            ask_owner(c);
-    } else if (e && e->state == ENTRY_MOVED && memcmp(e->pid, c->pid, ID_CHARS) == 0) {
-        if (e->moved_to)
-            follow(c, e->moved_to);
-        else
-            ask_store(c); /* which said that it is another's */
-    } else {
-        take_what_is_here(c);
-    }
-}
-
-static void on_begin(struct timer *t)
-{
-    go_on(container_of(t, struct directory_claim, timer));
-}
-
-struct directory_claim *directory_claim(struct directory *d, struct span pid, uint32_t owner,
-                                        void (*done)(void *user, int err, struct directory_entry *e),
-                                        void *user)
-{
-    struct directory_claim *c = pid.n == ID_CHARS ? calloc(1, sizeof(*c)) : NULL;
-    if (!c)
-        return NULL;
-    c->directory = d;
-    c->owner = owner;
-    c->done = done;
-    c->user = user;
-    c->id = ++d->next_id;
-    memcpy(c->pid, pid.p, ID_CHARS);
-    id_public(c->pid, c->sid);
-    c->next = d->claims;
-    d->claims = c;
-    timer_init(&c->timer, on_begin);
-    reactor_timer_set(d->reactor, &c->timer, 0);
-    return c;
-}
-
-/* ---- other nodes ---- */
-
-static void say_claimed(struct directory *d, struct mesh_origin to, uint64_t id, enum claimed result,
-                        const struct directory_entry *e)
-{
-    msgpack_sbuffer b;
-    struct mp_writer w;
-    msgpack_sbuffer_init(&b);
-    mp_begin(&w, &b);
-    mp_put_array(&w, 6);
-    mp_put_uint(&w, SAY_CLAIMED);
-    mp_put_uint(&w, id);
-    mp_put_uint(&w, result);
-    mp_put_uint(&w, e ? e->epoch + 1 : 0);
-    mp_put_bin(&w, result == CLAIMED_YOURS ? (struct span){e->bytes, e->bytes_n} : (struct span){"", 0});
-    mp_put_uint(&w, e ? e->moved_to : 0);
-    if (mp_end(&w) == 0)
-        cluster_tell(d->cluster, to, MESH_TOPIC_SESSIONS, (struct span){b.data, b.size});
-    msgpack_sbuffer_destroy(&b);
-}
-
-static void on_claim(struct directory *d, struct mesh_origin from, uint64_t id, struct span pid)
-{
-    char sid[ID_CHARS];
-    struct directory_entry *e = NULL;
-    if (pid.n == ID_CHARS) {
-        id_public(pid.p, sid);
-        e = find(d, sid);
-    }
-    if (e && memcmp(e->pid, pid.p, ID_CHARS) != 0)
-        e = NULL;
-    if (e && e->state == ENTRY_OPEN && e->socket)
-        d->options.on_taken(e->socket);
-    if (e)
-        e = find(d, sid);
-    if (e && e->state == ENTRY_ABSENT) {
-        say_claimed(d, from, id, CLAIMED_YOURS, e);
-        give_away(e, from.tag);
-    } else {
-        say_claimed(d, from, id, e && e->state == ENTRY_MOVED ? CLAIMED_MOVED : CLAIMED_UNKNOWN, e);
-    }
-}
-
-/* Nobody waits for it any longer, but nobody else has it. */
-static void adopt_late(struct directory *d, struct span bytes, uint64_t epoch)
-{
-    static struct entry entry;
-    char pid[ID_CHARS];
-    if (entry_read(bytes, &entry))
-        return;
-    memcpy(pid, entry.pid.p, ID_CHARS);
-    const struct directory_entry *e = find(d, entry.sid.p);
-    if (!e || e->state == ENTRY_MOVED)
-        adopt(d, pid, bytes, epoch);
-}
-
-static void on_claimed_by_mesh(struct directory *d, struct mp_cursor *m)
-{
-    uint64_t id = mp_get_uint(m), result = mp_get_uint(m), epoch = mp_get_uint(m);
-    struct span bytes = mp_get_bin(m);
-    uint64_t moved_to = mp_get_uint(m);
-    struct directory_claim *c = d->claims;
-    while (c && c->id != id)
-        c = c->next;
-    if (!m->bad && !c && result == CLAIMED_YOURS)
-        adopt_late(d, bytes, epoch);
-    if (m->bad || !c || c->in_store)
-        return;
-    reactor_timer_cancel(d->reactor, &c->timer);
-    if (result == CLAIMED_YOURS)
-        take(c, bytes, epoch);
-    else if (result == CLAIMED_MOVED)
-        follow(c, (uint32_t)(moved_to & 0xffffff));
-    else
-        take_what_is_here(c);
-}
-
-static void on_message(void *user, struct mesh_origin from, struct span bytes)
-{
-    struct directory *d = user;
-    struct mp_cursor m = mp_open(bytes);
-    uint64_t n = mp_get_array(&m), what = mp_get_uint(&m);
-    if (what == SAY_CLAIM && n >= 3) {
-        uint64_t id = mp_get_uint(&m);
-        struct span pid = mp_get_text(&m, ID_CHARS);
-        if (!m.bad)
-            on_claim(d, from, id, pid);
-    } else if (what == SAY_CLAIMED && n >= 6) {
-        on_claimed_by_mesh(d, &m);
-    }
-}
-
 /* ---- start and end ---- */
 
 struct directory *directory_new(struct reactor *r, struct hub *h, const struct directory_options *o)
@@ -785,8 +443,7 @@ void directory_use(struct directory *d, const struct store *store, struct cluste
     d->store = store;
     d->cluster = cluster;
     if (cluster)
-        cluster_listen(cluster, MESH_TOPIC_SESSIONS,
-                       &(struct cluster_part){.user = d, .on_message = on_message});
+        directory_listen(d);
 }
 
 /* The store has been told to answer everything before. */
@@ -798,12 +455,11 @@ void directory_free(struct directory **dp)
         return;
     reactor_timer_cancel(d->reactor, &d->expire);
     reactor_timer_cancel(d->reactor, &d->resave);
-    while (d->claims)
-        finish(d->claims, ERR_CLOSED, NULL);
+    directory_end_claims(d);
     HASH_ITER(hh, d->entries, e, tmp)
     {
         e->is_saving = false;
-        forget(e);
+        directory_forget(e);
     }
     msgpack_sbuffer_destroy(&d->scratch);
     free(d);

@@ -27,6 +27,7 @@ struct directory_entry {
     uint64_t epoch;
     struct socket *socket;    /* OPEN, once it is entered */
     char *since, *nsp, *user; /* OPEN */
+    size_t nsp_n;
     const struct span *rooms; /* OPEN, before it has a socket: that this will be in; borrowed */
     unsigned n_rooms;
     char *bytes; /* ABSENT: as entry_read() takes them */

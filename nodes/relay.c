@@ -11,67 +11,74 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { WINDOW_BYTES = 256 * 1024, PIECE_BYTES = 16 * 1024 };
-
 /* ---- saying ---- */
 
-void tunnel_begin(struct tunnel *t, struct mp_writer *w, size_t elements, unsigned what)
-{
-    msgpack_sbuffer_clear(&t->relay->scratch);
-    mp_begin(w, &t->relay->scratch);
-    mp_put_array(w, elements);
-    mp_put_uint(w, what);
-    mp_put_uint(w, t->key.id);
-}
-
-int tunnel_say(struct tunnel *t, struct mp_writer *w)
+int tunnel_say(const struct tunnel *t, struct relay_message *m)
 {
     msgpack_sbuffer *b = &t->relay->scratch;
-    int err = mp_end(w);
+    m->id = t->key.id;
+    m->mine = t->key.is_mine;
+    msgpack_sbuffer_clear(b);
+    int err = relay_message_write(b, m);
     return err ? err
                : cluster_tell(t->relay->cluster, t->key.peer, MESH_TOPIC_RELAY,
                               (struct span){b->data, b->size});
 }
 
+static int say_piece(struct tunnel *t, struct relay_message *m, const uint8_t *p, size_t n)
+{
+    m->offset = t->sent;
+    m->bytes = (struct span){(const char *)p, n};
+    int err = tunnel_say(t, m);
+    if (!err && t->key.is_mine)
+        err = buffer_append(&t->kept, p, n);
+    t->sent += n;
+    return err;
+}
+
+static size_t piece_of(size_t n)
+{
+    return n < LIMIT_RELAY_PIECE_BYTES ? n : LIMIT_RELAY_PIECE_BYTES;
+}
+
 static int say_data(struct tunnel *t, const uint8_t *p, size_t n)
 {
+    struct relay_message *m = &t->relay->message;
     int err = 0;
-    while (n > 0 && !err) {
-        size_t piece = n < PIECE_BYTES ? n : PIECE_BYTES;
-        struct mp_writer w;
-        tunnel_begin(t, &w, 5, SAY_DATA);
-        mp_put_bool(&w, t->key.is_mine);
-        mp_put_uint(&w, t->sent);
-        mp_put_bin(&w, (struct span){(const char *)p, piece});
-        err = tunnel_say(t, &w);
-        if (!err && t->key.is_mine)
-            err = buffer_append(&t->kept, p, piece);
-        t->sent += piece;
+    m->what = RELAY_DATA;
+    for (size_t piece = piece_of(n); n > 0 && !err; piece = piece_of(n)) {
+        err = say_piece(t, m, p, piece);
         p += piece;
         n -= piece;
     }
     return err;
 }
 
-void tunnel_say_close(struct tunnel *t)
+static int say_open(struct tunnel *t, const struct conn *c, const uint8_t *p, size_t n)
 {
-    struct mp_writer w;
-    tunnel_begin(t, &w, 3, SAY_CLOSE);
-    mp_put_bool(&w, t->key.is_mine);
-    tunnel_say(t, &w);
+    struct relay_message *m = &t->relay->message;
+    size_t first = piece_of(n);
+    m->what = RELAY_OPEN;
+    m->ip = c->ip;
+    m->port = c->port;
+    int err = say_piece(t, m, p, first);
+    return err ? err : say_data(t, p + first, n - first);
+}
+
+void tunnel_say_close(const struct tunnel *t)
+{
+    t->relay->message.what = RELAY_CLOSE;
+    tunnel_say(t, &t->relay->message);
 }
 
 static void say_taken(struct tunnel *t)
 {
-    uint64_t n = t->got - t->handed_on;
-    struct mp_writer w;
-    if (n == 0)
-        return;
+    struct relay_message *m = &t->relay->message;
+    m->what = RELAY_TAKEN;
+    m->n = t->got - t->handed_on;
     t->handed_on = t->got;
-    tunnel_begin(t, &w, 4, SAY_TAKEN);
-    mp_put_bool(&w, t->key.is_mine);
-    mp_put_uint(&w, n);
-    tunnel_say(t, &w);
+    if (m->n > 0)
+        tunnel_say(t, m);
 }
 
 /* ---- tunnels ---- */
@@ -110,6 +117,8 @@ void tunnel_free(struct tunnel *t)
 {
     struct relay *r = t->relay;
     HASH_DEL(r->tunnels, t);
+    if (t->number)
+        HASH_DELETE(hh_number, r->numbered, t);
     metrics_set(r->front->metrics, METRIC_RELAYED, HASH_COUNT(r->tunnels));
     if (t->conn)
         t->conn->tunnel = NULL;
@@ -129,7 +138,7 @@ static void end_conn(struct tunnel *t)
 static void watch(struct tunnel *t)
 {
     struct conn *c = t->conn;
-    uint32_t events = t->sent - t->sent_taken < WINDOW_BYTES ? (uint32_t)EPOLLIN : 0;
+    uint32_t events = t->sent - t->sent_taken < LIMIT_RELAY_WINDOW_BYTES ? (uint32_t)EPOLLIN : 0;
     conn_watch(c, events | (outq_empty(&c->out) ? 0 : (uint32_t)EPOLLOUT));
 }
 
@@ -164,9 +173,18 @@ static void on_gone(struct conn *c)
     tunnel_free(t);
 }
 
+/* The owner has time-outs of its own for everything that a client may do, and pings: when it has said nothing for longer
+ * than all of these its last words are lost, and nobody else would end this. */
+static void wait_for_owner(struct conn *c)
+{
+    const struct engine_options *o = &c->front->engine->options;
+    conn_timer(c, o->ping_interval_ms + o->ping_timeout_ms + c->front->options.request_timeout_ms);
+}
+
 static void on_timeout(struct conn *c)
 {
-    (void)c; /* the owner of the session has its own time-outs */
+    metrics_add(c->front->metrics, METRIC_CONNECTIONS_TIMED_OUT, 1);
+    conn_gone(c);
 }
 
 /* Closed by somebody else. */
@@ -191,21 +209,16 @@ static void adopt(struct tunnel *t, struct conn *c)
     conn_set_role(c, &relay_role);
     c->tunnel = t;
     c->session = NULL;
-    reactor_timer_cancel(c->front->reactor, &c->timer);
     front_uncount_waiting(c->front, c);
+    wait_for_owner(c);
 }
 
 bool relay_conn(struct relay *r, struct mesh_origin owner, struct conn *c, const void *input, size_t n)
 {
-    struct mp_writer w;
-    struct tunnel *t = n <= WINDOW_BYTES ? new_tunnel(r, owner, ++r->next_id, true) : NULL;
+    struct tunnel *t = n <= LIMIT_RELAY_WINDOW_BYTES ? new_tunnel(r, owner, ++r->next_id, true) : NULL;
     if (!t)
         return false;
-    tunnel_begin(t, &w, 5, SAY_OPEN);
-    mp_put_uint(&w, c->ip);
-    mp_put_uint(&w, c->port);
-    mp_put_bin(&w, (struct span){"", 0});
-    if (tunnel_say(t, &w) || say_data(t, input, n)) {
+    if (say_open(t, c, input, n)) {
         tunnel_free(t);
         return false;
     }
@@ -227,7 +240,7 @@ static void take_data(struct tunnel *t, struct span bytes)
         return;
     }
     on_drained(c);
-    if (!c->is_dead && c->tunnel && !outq_empty(&c->out) && c->out.bytes > 2 * WINDOW_BYTES)
+    if (!c->is_dead && c->tunnel && !outq_empty(&c->out) && c->out.bytes > 2 * LIMIT_RELAY_WINDOW_BYTES)
         conn_gone(c); /* it does not keep to the window */
 }
 
@@ -245,23 +258,27 @@ static bool welcome(struct relay *r, int fd, uint32_t ip, uint16_t port, uint64_
     return !c->is_dead;
 }
 
-static void on_open(struct relay *r, struct mesh_origin from, uint64_t id, struct mp_cursor *m)
+/* Both halves count as connections here, as they take descriptors. */
+static bool has_place(const struct front *f)
 {
-    uint64_t ip = mp_get_uint(m), port = mp_get_uint(m);
-    struct span bytes = mp_get_bin(m);
+    return !f->engine->shutting_down && f->n_conns + 2 <= f->options.max_connections;
+}
+
+static void on_open(struct relay *r, struct mesh_origin from, const struct relay_message *m)
+{
     int pair[2];
-    if (m->bad || ip > UINT32_MAX || port > UINT16_MAX || tunnel_find(r, from, id, false))
-        return;
-    struct tunnel *t = new_tunnel(r, from, id, false);
+    struct tunnel *t = tunnel_find(r, from, m->id, false) ? NULL : new_tunnel(r, from, m->id, false);
     if (!t)
         return;
-    if (r->front->draining || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair)) {
+    if (!has_place(r->front) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair)) {
+        metrics_add(r->front->metrics, METRIC_CONNECTIONS_NO_FD, !r->front->engine->shutting_down);
         tunnel_say_close(t);
         tunnel_free(t);
         return;
     }
     t->number = ++r->next_number;
-    bool is_in = welcome(r, pair[1], (uint32_t)ip, (uint16_t)port, t->number);
+    HASH_ADD(hh_number, r->numbered, number, sizeof(t->number), t);
+    bool is_in = welcome(r, pair[1], m->ip, m->port, t->number);
     struct conn *outer = conn_new(r->front, pair[0], 0, 0, &relay_role);
     if (!outer || !is_in) {
         tunnel_say_close(t);
@@ -273,68 +290,66 @@ static void on_open(struct relay *r, struct mesh_origin from, uint64_t id, struc
     t->conn = outer;
     outer->tunnel = t;
     watch(t);
-    take_data(t, bytes);
+    take_data(t, m->bytes);
 }
 
-static void on_data(struct relay *r, struct mesh_origin from, uint64_t id, struct mp_cursor *m)
+static void on_data(struct relay *r, struct mesh_origin from, const struct relay_message *m)
 {
-    bool is_mine = !mp_get_bool(m);
-    uint64_t offset = mp_get_uint(m);
-    struct span bytes = mp_get_bin(m);
-    struct tunnel *t = tunnel_find(r, from, id, is_mine);
-    if (m->bad)
-        return;
+    struct tunnel *t = tunnel_find(r, from, m->id, !m->mine);
     if (!t) {
-        struct tunnel unknown = {.relay = r, .key = {.peer = from, .id = id, .is_mine = is_mine}};
+        struct tunnel unknown = {.relay = r, .key = {.peer = from, .id = m->id, .is_mine = !m->mine}};
         tunnel_say_close(&unknown);
-    } else if (offset != t->got) {
-        log_event(LOG_WARN, "relay_broken", LOG_UINT("tag", from.tag), LOG_UINT("id", id));
+    } else if (m->offset != t->got) {
+        log_event(LOG_WARN, "relay_broken", LOG_UINT("tag", from.tag), LOG_UINT("id", m->id));
         conn_gone(t->conn);
     } else {
-        take_data(t, bytes);
+        take_data(t, m->bytes);
     }
 }
 
-static void on_taken(struct relay *r, struct mesh_origin from, uint64_t id, struct mp_cursor *m)
+static void on_taken(struct relay *r, struct mesh_origin from, const struct relay_message *m)
 {
-    bool is_mine = !mp_get_bool(m);
-    uint64_t n = mp_get_uint(m);
-    struct tunnel *t = tunnel_find(r, from, id, is_mine);
-    if (m->bad || !t || n > t->sent - t->sent_taken)
+    struct tunnel *t = tunnel_find(r, from, m->id, !m->mine);
+    if (!t || m->n > t->sent - t->sent_taken)
         return;
-    t->sent_taken += n;
-    if (is_mine) {
-        t->kept.n -= n;
-        memmove(t->kept.p, t->kept.p + n, t->kept.n);
+    t->sent_taken += m->n;
+    if (t->key.is_mine) {
+        t->kept.n -= m->n;
+        memmove(t->kept.p, t->kept.p + m->n, t->kept.n);
     }
     watch(t);
 }
 
-static void on_close(struct relay *r, struct mesh_origin from, uint64_t id, struct mp_cursor *m)
+static void on_close(struct relay *r, struct mesh_origin from, const struct relay_message *m)
 {
-    bool is_mine = !mp_get_bool(m);
-    struct tunnel *t = m->bad ? NULL : tunnel_find(r, from, id, is_mine);
+    struct tunnel *t = tunnel_find(r, from, m->id, !m->mine);
     if (t)
         end_conn(t);
 }
 
+/* What the owner says of a connection that was opened here. */
+static void hear_owner(struct relay *r, struct mesh_origin from, const struct relay_message *m)
+{
+    struct tunnel *t = m->what == RELAY_OPEN || m->mine ? NULL : tunnel_find(r, from, m->id, true);
+    if (t)
+        wait_for_owner(t->conn);
+}
+
 static void on_message(void *user, struct mesh_origin from, struct span bytes)
 {
+    static void (*const hear[])(struct relay * r, struct mesh_origin from, const struct relay_message *m) = {
+        [RELAY_OPEN] = on_open,   [RELAY_DATA] = on_data,       [RELAY_TAKEN] = on_taken,
+        [RELAY_CLOSE] = on_close, [RELAY_MOVE] = relay_on_move,
+    };
+    static struct relay_message m; /* not the relay's: that is written while this is read */
     struct relay *r = user;
-    struct mp_cursor m = mp_open(bytes);
-    uint64_t n = mp_get_array(&m), what = mp_get_uint(&m), id = mp_get_uint(&m);
-    if (m.bad)
+    int err = relay_message_read(bytes, &m);
+    if (err) {
+        metrics_add(r->front->metrics, METRIC_MESH_REJECTED, err != ERR_KIND);
         return;
-    if (what == SAY_OPEN && n >= 5)
-        on_open(r, from, id, &m);
-    else if (what == SAY_DATA && n >= 5)
-        on_data(r, from, id, &m);
-    else if (what == SAY_TAKEN && n >= 4)
-        on_taken(r, from, id, &m);
-    else if (what == SAY_CLOSE && n >= 3)
-        on_close(r, from, id, &m);
-    else if (what == SAY_MOVE && n >= 7)
-        relay_on_move(r, from, id, &m);
+    }
+    hear_owner(r, from, &m);
+    hear[m.what](r, from, &m);
 }
 
 static void on_dead(void *user, struct mesh_origin from, uint64_t received)

@@ -14,6 +14,7 @@ enum {
     MOVE_LOOK_MS = 5, /* until a session can move */
     MOVE_TRIES = 400,
     MOVED_MAX = 65536,
+    OUTPUT_BYTES = 256 * 1024, /* of a session that moves; as much again may be in the socket pair */
 };
 
 /* A session that has gone to another node. */
@@ -80,12 +81,14 @@ bool relay_moved_to(const struct relay *r, struct span sid, struct mesh_origin *
     return true;
 }
 
-/* Everything that has been read is done with, and what is not written lies in known places. */
+/* Everything that has been read is done with, what is not written lies in known places, and it is not much: who is slow
+ * moves when it has caught up. */
 static bool can_move(const struct tunnel *t, const struct session *s)
 {
     const struct conn *inner = s->link;
     int unread = 1;
     return session_is_open(s) && ws_is_between_messages(inner) && !s->base64 && !s->is_paused &&
+           !s->is_blocked && outq_empty(&inner->out) && s->out.bytes <= OUTPUT_BYTES &&
            outq_empty(&t->conn->out) && ioctl(inner->io.fd, FIONREAD, &unread) == 0 && unread == 0 &&
            client_can_move(s);
 }
@@ -98,27 +101,25 @@ static int collect_output(const struct tunnel *t, const struct session *s, struc
     ssize_t n;
     while (!err && (n = recv(t->conn->io.fd, p, sizeof(t->relay->front->scratch), MSG_DONTWAIT)) > 0)
         err = buffer_append(out, p, (size_t)n);
-    return err ? err : ws_take_output(s->link, out);
+    if (!err)
+        err = ws_take_output(s->link, out);
+    return err ? err : out->n <= LIMIT_RELAY_OUTPUT_BYTES ? 0 : ERR_LIMIT;
 }
 
 static int say_move(struct tunnel *t, const struct session *s, struct span output)
 {
     struct hub *h = s->engine->app_data;
+    struct relay_message *m = &t->relay->message;
     struct client_place places[LIMIT_NAMESPACES_PER_CLIENT];
-    unsigned n = client_places(s, places, LIMIT_NAMESPACES_PER_CLIENT);
-    struct mp_writer w;
-    tunnel_begin(t, &w, 7, SAY_MOVE);
-    mp_put_text(&w, (struct span){s->sid, ID_CHARS}, ID_CHARS);
-    mp_put_uint(&w, t->got);
-    mp_put_text(&w, recovery_offset(h->recovery, cluster_newest(h->cluster)), LIMIT_OFFSET_BYTES);
-    mp_put_array(&w, n);
-    for (unsigned i = 0; i < n; i++) {
-        mp_put_array(&w, 2);
-        mp_put_text(&w, places[i].nsp, LIMIT_NAMESPACE_BYTES);
-        mp_put_text(&w, places[i].pid, ID_CHARS);
-    }
-    mp_put_bin(&w, output);
-    return tunnel_say(t, &w);
+    m->what = RELAY_MOVE;
+    m->sid = (struct span){s->sid, ID_CHARS};
+    m->got = t->got;
+    m->since = recovery_offset(h->recovery, cluster_newest(h->cluster));
+    m->n_places = client_places(s, places, LIMIT_NAMESPACES_PER_CLIENT);
+    for (unsigned i = 0; i < m->n_places; i++)
+        m->places[i] = (struct relay_place){places[i].nsp, places[i].pid};
+    m->bytes = output;
+    return tunnel_say(t, m);
 }
 
 static void move(struct tunnel *t, struct session *s)
@@ -158,9 +159,8 @@ void relay_on_move_time(struct timer *timer)
 
 void relay_upgraded(struct relay *r, struct conn *c)
 {
-    struct tunnel *t = r->tunnels;
-    while (t && (t->key.is_mine || t->number != c->relayed))
-        t = t->hh.next;
+    struct tunnel *t;
+    HASH_FIND(hh_number, r->numbered, &c->relayed, sizeof(c->relayed), t);
     if (!t)
         return;
     memcpy(t->sid, c->session->sid, ID_CHARS);
@@ -183,18 +183,6 @@ static void on_arrived(void *user, int err)
     free(a);
 }
 
-static bool read_places(struct mp_cursor *m, struct client_place *places, unsigned *n)
-{
-    *n = mp_get_count(m, LIMIT_NAMESPACES_PER_CLIENT);
-    for (unsigned i = 0; i < *n; i++) {
-        uint64_t elements = mp_get_array(m);
-        places[i].nsp = mp_get_text(m, LIMIT_NAMESPACE_BYTES);
-        places[i].pid = mp_get_text(m, ID_CHARS);
-        mp_skip(m, elements >= 2 ? elements - 2 : mp_refuse(m));
-    }
-    return !m->bad;
-}
-
 /* The connection is the session's from now on; false: it is closed. */
 static struct session *take_over(struct tunnel *t, struct span sid, struct span output)
 {
@@ -202,6 +190,7 @@ static struct session *take_over(struct tunnel *t, struct span sid, struct span 
     struct engine *e = t->relay->front->engine;
     int err = output.n ? conn_put(c, output.p, output.n) : 0;
     tunnel_free(t);
+    reactor_timer_cancel(c->front->reactor, &c->timer);
     struct session *s = err ? NULL : engine_adopt(e, &ws_transport, c, sid.p);
     if (!s) {
         conn_abort(c);
@@ -212,32 +201,36 @@ static struct session *take_over(struct tunnel *t, struct span sid, struct span 
     return conn_flush(c) ? s : NULL;
 }
 
-void relay_on_move(struct relay *r, struct mesh_origin from, uint64_t id, struct mp_cursor *m)
+/* What the client has sent and its session has not seen. */
+static struct arrival *new_arrival(const struct tunnel *t, uint64_t got)
 {
+    uint64_t done_with = got - t->sent_taken;
+    struct arrival *a = got >= t->sent_taken && got <= t->sent ? calloc(1, sizeof(*a)) : NULL;
+    if (a && buffer_append(&a->input, t->kept.p + done_with, t->kept.n - done_with)) {
+        free(a);
+        a = NULL;
+    }
+    return a;
+}
+
+void relay_on_move(struct relay *r, struct mesh_origin from, const struct relay_message *m)
+{
+    static struct offset since; /* large; the reactor's thread only */
     struct client_place places[LIMIT_NAMESPACES_PER_CLIENT];
-    struct offset since;
-    unsigned n;
-    struct span sid = mp_get_text(m, ID_CHARS);
-    uint64_t got = mp_get_uint(m);
-    struct span offset = mp_get_text(m, LIMIT_OFFSET_BYTES);
-    bool good = read_places(m, places, &n);
-    struct span output = mp_get_bin(m);
-    struct tunnel *t = tunnel_find(r, from, id, true);
+    struct tunnel *t = tunnel_find(r, from, m->id, true);
     if (!t)
         return;
-    struct arrival *a = calloc(1, sizeof(*a));
-    good = good && !m->bad && sid.n == ID_CHARS && offset_decode(offset, &since) == 0 &&
-           got >= t->sent_taken && got <= t->sent && a;
-    uint64_t done_with = good ? got - t->sent_taken : 0;
-    if (!good || buffer_append(&a->input, t->kept.p + done_with, t->kept.n - done_with)) {
-        free(a);
+    struct arrival *a = offset_decode(m->since, &since) == 0 ? new_arrival(t, m->got) : NULL;
+    if (!a) {
         conn_gone(t->conn);
         return;
     }
-    a->session = take_over(t, sid, output);
+    for (unsigned i = 0; i < m->n_places; i++)
+        places[i] = (struct client_place){m->places[i].nsp, m->places[i].pid};
+    a->session = take_over(t, m->sid, m->bytes);
     if (a->session) {
         metrics_add(r->front->metrics, METRIC_SESSIONS_ARRIVED, 1);
-        client_go_on(a->session, places, n, &since, on_arrived, a);
+        client_go_on(a->session, places, m->n_places, &since, on_arrived, a);
         return;
     }
     buffer_reset(&a->input);

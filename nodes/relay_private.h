@@ -2,10 +2,8 @@
 #ifndef STARLING_RELAY_PRIVATE_H
 #define STARLING_RELAY_PRIVATE_H
 
-#include "mp.h"
 #include "relay.h"
-
-enum { SAY_OPEN = 1, SAY_DATA = 2, SAY_TAKEN = 3, SAY_CLOSE = 4, SAY_MOVE = 5 };
+#include "relay_message.h"
 
 struct tunnel_key {
     struct mesh_origin peer;
@@ -25,25 +23,25 @@ struct tunnel {
     char sid[ID_CHARS]; /* of the session that is to move */
     unsigned tries;
     struct timer move;
-    UT_hash_handle hh;
+    UT_hash_handle hh, hh_number;
 };
 
 struct relay {
     struct reactor *reactor;
     struct cluster *cluster;
     struct front *front;
-    struct tunnel *tunnels;
+    struct tunnel *tunnels, *numbered; /* numbered: those that others have opened, by number */
     struct moved *moved, *oldest_moved, *youngest_moved; /* relay_move.c's */
     uint64_t next_id, next_number;
+    struct relay_message message; /* large: one is enough */
     msgpack_sbuffer scratch;
 };
 
 /* ---- relay.c ---- */
 
-/* A message about this tunnel: begin, put the other elements, say. */
-void tunnel_begin(struct tunnel *t, struct mp_writer *w, size_t elements, unsigned what);
-int tunnel_say(struct tunnel *t, struct mp_writer *w);
-void tunnel_say_close(struct tunnel *t);
+/* Says this about the tunnel; its id is put in. */
+int tunnel_say(const struct tunnel *t, struct relay_message *m);
+void tunnel_say_close(const struct tunnel *t);
 struct tunnel *tunnel_find(struct relay *r, struct mesh_origin peer, uint64_t id, bool is_mine);
 /* The connection may live on. */
 void tunnel_free(struct tunnel *t);
@@ -51,7 +49,7 @@ void tunnel_free(struct tunnel *t);
 /* ---- relay_move.c ---- */
 
 void relay_on_move_time(struct timer *timer);
-void relay_on_move(struct relay *r, struct mesh_origin from, uint64_t id, struct mp_cursor *m);
+void relay_on_move(struct relay *r, struct mesh_origin from, const struct relay_message *m);
 void relay_forget_moved(struct relay *r);
 
 #endif

@@ -1,8 +1,7 @@
 #include "entry.h"
 #include "err.h"
 #include "json.h"
-#include "mp.h"
-#include "utf8.h"
+#include "mp_names.h"
 #include <assert.h>
 
 #define VERSION  1
@@ -27,38 +26,9 @@ int entry_write(msgpack_sbuffer *b, const struct entry *e)
     return mp_end(&w);
 }
 
-static struct span get_utf8(struct mp_cursor *c, uint64_t limit)
-{
-    struct span text = mp_get_text(c, limit);
-    if (!utf8_valid(text.p, text.n))
-        mp_refuse(c);
-    return text;
-}
-
-/* As a packet can name it: a comma would end it (socketio.md). */
-static struct span get_namespace(struct mp_cursor *c)
-{
-    struct span nsp = get_utf8(c, LIMIT_NAMESPACE_BYTES);
-    if (nsp.n == 0 || nsp.p[0] != '/' || memchr(nsp.p, ',', nsp.n) != NULL)
-        mp_refuse(c);
-    return nsp;
-}
-
-static struct span get_id(struct mp_cursor *c)
-{
-    static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    struct span id = mp_get_text(c, ENTRY_ID_CHARS);
-    bool good = id.n == ENTRY_ID_CHARS;
-    for (size_t i = 0; good && i < id.n; i++)
-        good = memchr(chars, id.p[i], sizeof(chars) - 1) != NULL;
-    if (!good)
-        mp_refuse(c);
-    return id;
-}
-
 static struct span get_user(struct mp_cursor *c)
 {
-    struct span user = get_utf8(c, LIMIT_USER_BYTES);
+    struct span user = mp_get_utf8(c, LIMIT_USER_BYTES);
     if (user.n > 0 && json_check(user, LIMIT_JSON_DEPTH) != 0)
         mp_refuse(c);
     return user;
@@ -70,14 +40,14 @@ int entry_read(struct span bytes, struct entry *e)
     uint64_t n = mp_get_array(&c);
     if (n < ELEMENTS || mp_get_uint(&c) != VERSION)
         return ERR_ENTRY;
-    e->nsp = get_namespace(&c);
-    e->sid = get_id(&c);
-    e->pid = get_id(&c);
+    e->nsp = mp_get_namespace(&c);
+    e->sid = mp_get_id(&c);
+    e->pid = mp_get_id(&c);
     e->user = get_user(&c);
     e->since = mp_get_text(&c, LIMIT_OFFSET_BYTES);
     e->n_rooms = mp_get_count(&c, LIMIT_ROOMS_PER_SOCKET);
     for (unsigned i = 0; i < e->n_rooms; i++)
-        e->rooms[i] = get_utf8(&c, LIMIT_ROOM_BYTES);
+        e->rooms[i] = mp_get_utf8(&c, LIMIT_ROOM_BYTES);
     mp_skip(&c, n - ELEMENTS);
     return c.bad || c.p != c.end ? ERR_ENTRY : 0;
 }

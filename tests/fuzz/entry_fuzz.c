@@ -3,16 +3,10 @@
  * written and read back it is the same, and one byte less or more makes it none. */
 #include "entry.h"
 #include "err.h"
+#include "good_names.h"
 #include "json.h"
 #include "msgpack_whole.h"
-#include "utf8.h"
 #include <stdlib.h>
-
-#define CHECK(condition)                                                                                     \
-    do {                                                                                                     \
-        if (!(condition))                                                                                    \
-            abort();                                                                                         \
-    } while (0)
 
 #define ELEMENTS 7
 
@@ -28,43 +22,6 @@ static bool same(const struct entry *a, const struct entry *b)
 }
 
 /* ---- bytes ---- */
-
-static struct span text_of(const msgpack_object *o)
-{
-    return (struct span){o->via.str.ptr, o->via.str.size};
-}
-
-static bool good_text(const msgpack_object *o, size_t min, size_t max)
-{
-    return o->type == MSGPACK_OBJECT_STR && o->via.str.size >= min && o->via.str.size <= max;
-}
-
-static bool good_utf8(const msgpack_object *o, size_t min, size_t max)
-{
-    return good_text(o, min, max) && utf8_valid(o->via.str.ptr, o->via.str.size);
-}
-
-static bool good_namespace(const msgpack_object *o)
-{
-    if (!good_utf8(o, 1, 256) || o->via.str.ptr[0] != '/')
-        return false;
-    for (uint32_t i = 0; i < o->via.str.size; i++)
-        if (o->via.str.ptr[i] == ',')
-            return false;
-    return true;
-}
-
-static bool good_id(const msgpack_object *o)
-{
-    if (!good_text(o, 20, 20))
-        return false;
-    for (unsigned i = 0; i < 20; i++) {
-        char c = o->via.str.ptr[i];
-        if ((c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_')
-            return false;
-    }
-    return true;
-}
 
 static bool good_user(const msgpack_object *o)
 {
