@@ -179,9 +179,7 @@ test('a browser over HTTP/2, its WebSocket included; IPv6; health', { skip }, as
   assert.match(line, / 101 .*HTTP\/2\.0"$/);
 });
 
-test('200 clients, each request to the next of two hosts', {
-  skip,
-}, async (t) => {
+test('200 clients, each request to the next of two hosts, on connections of their own or shared', { skip }, async (t) => {
   const ports = [await freePort(), await freePort()];
   const addresses = ['127.0.0.1', '127.0.0.2'];
   const meshOf = (host) => [0, 1].map((k) => `${addresses[host]}:${ports[host] + 200 + k}`).join(',');
@@ -190,4 +188,5 @@ test('200 clients, each request to the next of two hosts', {
   })));
   const nodes = buses.flatMap((bus, host) => ownPorts(bus, 2, `host-${host}`, addresses[host]));
   await crowdThrough(t, await startHaproxy(t, nodes, ['option http-server-close', 'http-reuse never']));
+  await crowdThrough(t, await startHaproxy(t, nodes, ['http-reuse always']), RUN_MS / 3);
 });
