@@ -475,3 +475,9 @@ unsigned kept_owners(struct kept *m, struct span pid, uint64_t now_ms)
     }
     return n;
 }
+
+uint64_t kept_newest(struct kept *m, struct mesh_origin origin)
+{
+    const struct mirror *mirror = find_mirror(m, origin);
+    return mirror ? mirror->newest : 0;
+}

@@ -55,6 +55,7 @@ void kept_lose(struct kept *k);
 void kept_set_full(struct kept *k, bool is_full);
 /* Does what is asked: fills in the question's answer. */
 void kept_do(struct kept *k, struct question *q, uint64_t now_ms);
+uint64_t kept_newest(struct kept *k, struct mesh_origin origin);
 unsigned kept_owners(struct kept *k, struct span pid, uint64_t now_ms);
 
 void *must_alloc(size_t n);

@@ -85,8 +85,8 @@ static bool is_reachable(const struct store_memory_client *c)
 
 static void go_down(struct store_memory_client *c)
 {
+    c->last_due_ms = 0; /* what is asked from now on is for another connection, which waits for nothing of this one */
     fail(c, c->asked);
-    c->last_due_ms = 0; /* another connection waits for nothing of this one */
     if (c->is_up) {
         c->is_up = false;
         c->user.on_down(c->user.user);
@@ -352,4 +352,9 @@ void store_memory_lose(struct store_memory *m)
 unsigned store_memory_owners(const struct store_memory *m, struct span pid, uint64_t now_ms)
 {
     return kept_owners(m->kept, pid, now_ms);
+}
+
+uint64_t store_memory_newest(const struct store_memory *m, struct mesh_origin origin)
+{
+    return kept_newest(m->kept, origin);
 }

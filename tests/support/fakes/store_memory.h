@@ -42,5 +42,7 @@ void store_memory_lose(struct store_memory *m);
 
 /* Owners of a session (not moved, not expired) at this time: 0 or 1, when all is well. */
 unsigned store_memory_owners(const struct store_memory *m, struct span pid, uint64_t now_ms);
+/* The newest number of an origin that it has; 0: none. */
+uint64_t store_memory_newest(const struct store_memory *m, struct mesh_origin origin);
 
 #endif
