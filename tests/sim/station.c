@@ -349,9 +349,9 @@ void station_kill(struct station *s)
     sim_say(s->sim, "%s is killed at %" PRIu64, s->name, peers_newest(s->peers));
     conn_break_all(s->sim, s);
     s->sim->net.node[s->index].is_silent = true;
-    store_memory_kill(&s->client);
-    s->store = (struct store){.calls = &no_store};
     s->is_stopping = true;
+    store_memory_close(&s->client); /* what is answered now is told to nobody */
+    s->store = (struct store){.calls = &no_store};
     engine_shutdown(s->engine);
     loop_run(s->reactor); /* buries the sessions */
     MUST(engine_count(s->engine) == 0);
