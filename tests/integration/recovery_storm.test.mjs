@@ -1,0 +1,56 @@
+// All clients of a killed node come back at the same moment.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { test } from 'node:test';
+import { startCluster } from '../support/cluster.mjs';
+import { emit } from '../support/comer.mjs';
+import { commandCalls, startRedis } from '../support/redis.mjs';
+import { sanitized, support, whileRunning } from '../support/servers.mjs';
+
+const CLIENTS = sanitized ? 500 : 3000;
+const ADDRESSES = 8;
+const ROOMS = 100;
+const EVENTS = 5; // missed in each room
+
+function startStorm(t, count) {
+  const child = spawn(path.join(support, 'storm'), [count, ADDRESSES, ROOMS].map(String), { stdio: ['pipe', 'pipe', 'inherit'] });
+  whileRunning(child);
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const ended = new Promise((resolve) => { child.on('exit', resolve); });
+  t.after(() => {
+    child.stdin.end();
+    return ended;
+  });
+  return async (order) => {
+    child.stdin.write(`${order}\n`);
+    const { value } = await lines.next();
+    if (value === undefined) throw new Error(`storm ended at "${order}"`);
+    return JSON.parse(value);
+  };
+}
+
+test(`${CLIENTS} clients of a killed node are back at once, with at most one question to Redis each`, async (t) => {
+  const redis = await startRedis(t);
+  const cluster = await startCluster(t, 2, { recovery: 120000, redis: redis.url });
+  const [a, b] = cluster.nodes;
+  const storm = startStorm(t, CLIENTS);
+  const came = await storm(`come ${a.port}`);
+  assert.equal(came.up, CLIENTS, JSON.stringify(came));
+  await emit(b, { to: 'nobody', confirm: 'mesh' });
+  await a.kill();
+  assert.equal((await storm('lose')).up, 0);
+  for (let event = 0; event < EVENTS; event++) {
+    await emit(b, { to: Array.from({ length: ROOMS }, (_, room) => `room-${room}`), args: [event] });
+  }
+  await redis.cli('config', 'resetstat');
+  const back = await storm(`back ${b.port}`);
+  const calls = await commandCalls(redis);
+  t.diagnostic(`${CLIENTS} clients back in ${back.ms} ms, from ${ADDRESSES} addresses; ${calls.eval} scripts run in Redis, ${JSON.stringify(calls)}`);
+  assert.equal(back.up, CLIENTS, JSON.stringify(back));
+  assert.equal(back.recovered, CLIENTS);
+  assert.equal(back.events, CLIENTS * EVENTS);
+  // Beside them the node renews its lease once a second.
+  assert.ok(calls.eval <= CLIENTS + back.ms / 1000 + 2, JSON.stringify(calls));
+});
