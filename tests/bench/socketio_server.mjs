@@ -3,8 +3,8 @@
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
-const usage = "usage: node socketio_server.mjs PORT [redis|streams REDIS_SOCKET]";
-const [portText, adapterName, redisPath] = process.argv.slice(2);
+const usage = "usage: node socketio_server.mjs PORT [redis|streams REDIS_SOCKET [recovery]]";
+const [portText, adapterName, redisPath, recovery] = process.argv.slice(2);
 const port = Number(portText);
 
 const adapters = {
@@ -38,6 +38,7 @@ const io = new Server(http, {
   serveClient: false,
   perMessageDeflate: false,
   httpCompression: false,
+  ...(recovery === "recovery" && { connectionStateRecovery: { maxDisconnectionDuration: 120000 } }),
   ...(await adapterOptions()),
 });
 
