@@ -266,6 +266,7 @@ static void on_client(struct starling *s, struct agent_record *r)
     if (g)
         run = r->kind == AGENT_CONNECT        ? g->handle.on_connect
               : r->kind == AGENT_DISCONNECTED ? g->handle.on_disconnect
+              : r->kind == AGENT_RECOVERED    ? g->handle.on_recover
               : r->kind == AGENT_JOINED       ? g->handle.on_join
                                               : g->handle.on_leave;
     s->unanswered += r->kind == AGENT_CONNECT;
@@ -386,6 +387,7 @@ void on_record(void *user, struct agent_record *r, int result)
     case AGENT_DISCONNECTED:
     case AGENT_JOINED:
     case AGENT_LEFT:
+    case AGENT_RECOVERED:
         on_client(s, r);
         break;
     case AGENT_TOLD:

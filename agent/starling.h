@@ -228,7 +228,7 @@ struct starling_client {
     const char *auth;         /* JSON, on_connect */
     const char *remote;       /* on_connect */
     const char *reason;       /* on_disconnect */
-    const char *const *rooms; /* on_join, on_leave; ends with NULL */
+    const char *const *rooms; /* on_join, on_leave, on_recover; ends with NULL */
     size_t n_rooms;
     uint32_t deadline_ms;
 };
@@ -249,6 +249,8 @@ struct starling_handle {
     void (*on_disconnect)(void *user, const struct starling_client *c);
     void (*on_join)(void *user, const struct starling_client *c);
     void (*on_leave)(void *user, const struct starling_client *c);
+    /* With on_disconnect: a client that was disconnected is there again, as the same session. May be NULL. */
+    void (*on_recover)(void *user, const struct starling_client *c);
     /* Nobody wants the answer any more. */
     void (*on_cancel)(void *user, struct starling_ref ref);
     starling_done *on_made;

@@ -157,6 +157,7 @@ static void on_socket(struct client *c, struct joining *j, struct socket *s)
     c->n_sockets++;
     reactor_timer_cancel(c->session->engine->reactor, &c->connect_timeout);
     send_connect(c, s);
+    s->is_there = true;
     joining_catch_up(j, s);
     if (handler->on_connected)
         handler->on_connected(handler->user, s, joining_auth(j));
@@ -271,6 +272,7 @@ static void on_moved_socket(struct client *c, struct joining *j, struct socket *
     s->client_next = c->sockets;
     c->sockets = s;
     c->n_sockets++;
+    s->is_there = true;
     joining_catch_up(j, s);
     if (!c->joinings)
         end_move(c, 0);

@@ -66,6 +66,7 @@ struct socket {
     char *data;                    /* of agents: raw JSON, or NULL */
     struct ahead *ahead;           /* what it had of other nodes' emits before they came here; or NULL */
     bool is_recovered;
+    bool is_there; /* its client knows of it */
     uint32_t n_places, cap_places;
     struct place first[2]; /* places until they outgrow it: everybody and one room */
     char sid[ID_CHARS];

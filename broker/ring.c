@@ -446,6 +446,38 @@ int ring_search(const struct ring *r, const struct ring_search *s,
     return 0;
 }
 
+static void begin_part(const struct part *p, struct walk *w, unsigned *n, const struct offset *since)
+{
+    uint64_t had = since_of(since, (uint32_t)p->key[0]);
+    uint64_t at = had >= p->first ? had - p->first + 1 : 0;
+    if (at < p->queue.count)
+        w[(*n)++] = (struct walk){&p->queue, at};
+}
+
+int ring_walk(const struct ring *r, const struct offset *since,
+              bool (*f)(void *user, const struct ring_found *), void *user)
+{
+    struct walk *w = malloc((HASH_COUNT(r->parts) + 1) * sizeof(*w));
+    const struct entry *e;
+    unsigned n = 0;
+    if (!w)
+        return ERR_MEMORY;
+    for (const struct part *p = r->parts; p; p = p->hh.next)
+        begin_part(p, w, &n, since);
+    for (unsigned i = n / 2; i-- > 0;)
+        sift_down(w, n, i);
+    while ((e = next_of(w, &n))) {
+        struct ring_found found = {.origin = {(uint32_t)e->part->key[0], e->part->key[1]},
+                                   .seq = e->seq,
+                                   .at_ms = e->at_ms,
+                                   .raw = {raw_of(e), e->n}};
+        if (!f(user, &found))
+            break;
+    }
+    free(w);
+    return 0;
+}
+
 void ring_expire(struct ring *r, uint64_t now_ms)
 {
     while (r->oldest && now_ms - r->oldest->at_ms > r->options.max_ms)

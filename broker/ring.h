@@ -56,6 +56,11 @@ struct ring_found {
 int ring_search(const struct ring *r, const struct ring_search *s,
                 bool (*f)(void *user, const struct ring_found *), void *user);
 
+/* Every record behind `since` (as in a search), emit or not, in the order in which they came here. Calls f as a search
+ * does. 0 or ERR_MEMORY. */
+int ring_walk(const struct ring *r, const struct offset *since,
+              bool (*f)(void *user, const struct ring_found *), void *user);
+
 /* Lets go of what is older than max_ms. */
 void ring_expire(struct ring *r, uint64_t now_ms);
 

@@ -75,6 +75,7 @@ static bool add_paths(const struct supervisor *s, char **argv, size_t *n, const 
 {
     char base[BASE_BYTES];
     bool good = launch_base(s, p, base, sizeof base) && add(argv, n, "--mesh=%s", base) &&
+                add(argv, n, "--agents=%s/agents-%u", s->dir.path, p->index) &&
                 add(argv, n, "--pulse=%s.pulse", base) && add_siblings(s, argv, n, p);
 
     if (good && p->is_trial && process_is_in_use(&s->nodes[p->index])) {
@@ -93,6 +94,7 @@ char **launch_arguments(struct process_owner *owner, const struct process *p)
     size_t n = 0;
     bool good = argv && add(argv, &n, "%s", s->program) && add(argv, &n, "--port=%" PRIu32, s->config.port) &&
                 add(argv, &n, "--node-port=%" PRIu32, s->config.port + 1 + p->index) &&
+                add(argv, &n, "--agent-port=%" PRIu32, s->config.port + AGENT_PORTS + p->index) &&
                 add(argv, &n, "--core=%d", p->core) && add(argv, &n, "--ready-fd=3") &&
                 add(argv, &n, "--restarts=%u", p->restarts) &&
                 add(argv, &n, "--name=%.60s-%u", s->config.name, p->index);

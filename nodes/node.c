@@ -9,6 +9,7 @@
 #include "drain.h"
 #include "err.h"
 #include "front.h"
+#include "gateway_node.h"
 #include "handover.h"
 #include "log.h"
 #include "pass.h"
@@ -43,6 +44,7 @@ struct node {
     struct front *front;
     struct cluster *cluster;
     struct collects *collects;
+    struct gateway_node *gateway;
     struct peers *peers;
     struct peers_zmq *zmq;
     struct persist *persist;
@@ -298,6 +300,20 @@ static int build_dashboard(struct node *n)
     return n->web.dashboard ? 0 : ERR_MEMORY;
 }
 
+static int build_gateway(struct node *n)
+{
+    n->gateway = gateway_node_new(&(struct gateway_node_parts){.reactor = n->reactor,
+                                                               .metrics = n->metrics,
+                                                               .hub = n->hub,
+                                                               .config = n->config,
+                                                               .self = n->self,
+                                                               .host = span_of(n->host)});
+    if (!n->gateway)
+        return ERR_SYSTEM;
+    n->web.agents = gateway_node_agents(n->gateway);
+    return 0;
+}
+
 static int build(struct node *n, const struct node_parts *parts)
 {
     const struct config *c = n->config;
@@ -351,6 +367,8 @@ static int build(struct node *n, const struct node_parts *parts)
         return ERR_MEMORY;
     if (!is_alone)
         err = build_persist(n);
+    if (!err && !parts)
+        err = build_gateway(n);
     return err ? err : build_dashboard(n);
 }
 
@@ -364,6 +382,7 @@ static void take_apart(struct node *n)
     dashboard_free(&n->web.dashboard);
     front_free(&n->front);
     engine_free(&n->engine);
+    gateway_node_free(&n->gateway);
     persist_free(&n->persist);
     collects_free(&n->collects);
     if (n->cluster)
@@ -421,6 +440,7 @@ static void on_stopping(struct timer *t)
 static void stop(struct node *n)
 {
     upkeep_say_stopping(&n->upkeep);
+    gateway_node_drain(n->gateway);
     atomic_store(&n->web.draining, false);
     atomic_store(&n->web.ready, false);
     drain_stop(&n->drain);
@@ -452,6 +472,7 @@ static void drain(struct node *n)
     if (n->peers)
         peers_drain(n->peers);
     upkeep_say_draining(&n->upkeep);
+    gateway_node_drain(n->gateway);
     handover_free(&n->handover);
     n->drain = (struct drain){.reactor = n->reactor,
                               .engine = n->engine,
@@ -513,6 +534,7 @@ static void say_ready(struct node *n)
     const struct config *c = n->config;
     char line[1] = {'\n'};
     atomic_store(&n->web.ready, true);
+    gateway_node_start(n->gateway);
     upkeep_say_ready(&n->upkeep);
     printf("ready http://%s:%u\n", c->bind, c->port);
     fflush(stdout);

@@ -32,15 +32,14 @@ static bool has_store(const struct config *c)
     return c->redis[0] && strcmp(c->redis, "none") != 0;
 }
 
-/* 0: off. */
-static uint64_t window_ms(const struct config *c)
+uint64_t persist_window_ms(const struct config *c)
 {
     return strcmp(c->recovery, "off") == 0 ? 0 : strtoull(c->recovery, NULL, 10);
 }
 
 bool persist_is_wanted(const struct config *c)
 {
-    return has_store(c) || window_ms(c) > 0;
+    return has_store(c) || persist_window_ms(c) > 0;
 }
 
 bool persist_recovers(const struct config *c)
@@ -51,7 +50,8 @@ bool persist_recovers(const struct config *c)
 /* A client's offset may be a quarter of the window old, and a ping interval, when it goes. */
 uint64_t persist_keep_ms(const struct config *c)
 {
-    uint64_t window = window_ms(c), keep = window ? window + window / 4 + 2ull * c->ping_interval_ms : 0;
+    uint64_t window = persist_window_ms(c),
+             keep = window ? window + window / 4 + 2ull * c->ping_interval_ms : 0;
     return keep > c->ring_ms ? keep : c->ring_ms;
 }
 
@@ -145,7 +145,7 @@ static bool build_recovery(struct persist *p, uint64_t window)
 struct persist *persist_new(const struct persist_parts *parts)
 {
     struct persist *p = calloc(1, sizeof(*p));
-    uint64_t window = window_ms(parts->config);
+    uint64_t window = persist_window_ms(parts->config);
     if (!p)
         return NULL;
     p->parts = *parts;

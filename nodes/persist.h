@@ -31,6 +31,8 @@ struct persist_parts {
 enum persist_state { PERSIST_NONE, PERSIST_DOWN, PERSIST_UP };
 
 /* Does a node with these options have anything to keep? */
+/* How long a client may be away; 0: recovery is off. */
+uint64_t persist_window_ms(const struct config *c);
 bool persist_is_wanted(const struct config *c);
 bool persist_recovers(const struct config *c);
 /* How long what is said has to be kept for those who come back. */

@@ -8,7 +8,7 @@
 
 uint32_t ports_highest(const struct supervisor *s, unsigned nodes_n)
 {
-    uint32_t first = s->config.peers[0] ? MESH_PORTS + MESH_ROUTER_PORTS + MESH_GENERATION : 1;
+    uint32_t first = s->config.peers[0] ? MESH_PORTS + MESH_ROUTER_PORTS + MESH_GENERATION : AGENT_PORTS;
     return s->config.port + first + nodes_n - 1;
 }
 
@@ -53,8 +53,12 @@ bool ports_find_bad_public(const struct supervisor *s, char *out, size_t size)
 bool ports_find_bad(const struct supervisor *s, unsigned index, char *out, size_t size)
 {
     uint32_t port = s->config.port + index, mesh = port + MESH_PORTS;
-    uint32_t ports[] = {port + 1, mesh, mesh + MESH_ROUTER_PORTS, mesh + MESH_GENERATION,
+    uint32_t ports[] = {port + 1,
+                        port + AGENT_PORTS,
+                        mesh,
+                        mesh + MESH_ROUTER_PORTS,
+                        mesh + MESH_GENERATION,
                         mesh + MESH_GENERATION + MESH_ROUTER_PORTS};
 
-    return find_bad(s, ports, s->config.peers[0] ? sizeof ports / sizeof ports[0] : 1, out, size);
+    return find_bad(s, ports, s->config.peers[0] ? sizeof ports / sizeof ports[0] : 2, out, size);
 }

@@ -120,13 +120,15 @@ int rundir_acquire(struct rundir *dir)
 /* Sockets of processes that were killed. */
 static void remove_leftovers(const struct rundir *dir)
 {
-    static const char prefix[] = "mesh-", *const names[] = {"control", "redis.sock"};
+    static const char *const prefixes[] = {"mesh-", "agents-"}, *const names[] = {"control", "redis.sock"};
     char path[PATH_MAX];
     struct dirent *entry;
     DIR *list = opendir(dir->path);
 
     while (list && (entry = readdir(list))) {
-        bool is_left = strncmp(entry->d_name, prefix, sizeof prefix - 1) == 0;
+        bool is_left = false;
+        for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
+            is_left = is_left || strncmp(entry->d_name, prefixes[i], strlen(prefixes[i])) == 0;
         for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
             is_left = is_left || strcmp(entry->d_name, names[i]) == 0;
         if (is_left && rundir_file(dir, entry->d_name, path, sizeof path))

@@ -14,6 +14,7 @@
 enum {
     RUN_DIR_MAX_CHARS = 80, /* --mesh takes 90, and it is a Unix socket's name */
     NODES_MAX = RUNDIR_NODES_MAX,
+    AGENT_PORTS = 100,       /* from the public port to those for agents */
     MESH_PORTS = 200,        /* from the public port to those of the mesh */
     MESH_ROUTER_PORTS = 100, /* from there to a node's second one */
     MESH_GENERATION = 200,   /* to those of a node's other generation */

@@ -8,11 +8,14 @@
 #include "seam.h"
 #include <stdatomic.h>
 
+struct agents;
+
 struct web {
     struct hub *hub;
     struct reactor *reactor;
     struct metrics *metrics;
     struct dashboard *dashboard;
+    struct agents *agents; /* NULL: none are listened to */
     const char *path; /* of the transports: the client's files lie below it */
     struct cors cors;
     atomic_bool ready, draining;

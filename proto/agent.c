@@ -129,6 +129,7 @@ static const struct layout layouts[] = {
     [AGENT_GONE] = {FROM_NODE, {F(REG), F(REASON)}, {NONE}},
     [AGENT_BACK] = {FROM_NODE, {F(REG)}, {NONE}},
     [AGENT_ANSWER] = {FROM_NODE, {F(ID), F(SID), F(ARGS)}, {F(ATTACHMENTS)}},
+    [AGENT_RECOVERED] = {FROM_NODE, {F(REG), F(NSP), F(SID)}, {F(USER), F(ROOMS)}},
     [AGENT_MEMBER] = {FROM_NODE, {F(ID), F(SID), F(NODE_NAME)}, {F(USER), F(DATA), F(ROOMS)}},
 };
 

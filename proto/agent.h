@@ -62,6 +62,7 @@ enum agent_kind {
     AGENT_BACK = 75,
     AGENT_ANSWER = 76,
     AGENT_MEMBER = 77,
+    AGENT_RECOVERED = 78,
 };
 
 enum agent_field {

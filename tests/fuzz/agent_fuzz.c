@@ -62,6 +62,7 @@ static const struct {
     {75, "u", ""},
     {76, "usa", " attachments:B"},
     {77, "usn", " user:U data:d rooms:R"},
+    {78, "uss", " user:U rooms:R"},
 };
 
 static bool text(const msgpack_object *o, uint32_t least, uint32_t most)

@@ -330,7 +330,7 @@ test('what is not in this version is refused by its name', () => {
   for (const [parameters, message] of [
     [['up', '-n', '100'], 'starling up: --nodes takes a number from 0 to 99, not "100"\n'],
     [['up', '-n', '3', '--port', '65533'],
-      'starling up: --port takes a lower number with 3 nodes, since they need ports up to 65536\n'],
+      'starling up: --port takes a lower number with 3 nodes, since they need ports up to 65635\n'],
     [['up', '--run-dir', '/tmp/a,b'],
       'starling up: --run-dir takes up to 80 characters without a comma, not "/tmp/a,b"\n'],
     [['up', '--detach', '--log-bytes', '0'],

@@ -23,11 +23,12 @@ export const alive = (pid) => {
   }
 };
 
+// The public port, and behind it those of the nodes, each with its port for agents.
 async function freePorts(count) {
   for (;;) {
     const port = await freePort();
     let free = 1;
-    while (free < count && await portIsFree(port + free)) free++;
+    while (free < count && await portIsFree(port + free) && await portIsFree(port + 99 + free)) free++;
     if (free === count) return port;
   }
 }

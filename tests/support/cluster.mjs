@@ -15,9 +15,9 @@ export async function startCluster(context, count, options = {}) {
     const own = cluster.nodes[k]?.port ?? await freePort();
     const others = siblings.filter((other) => other !== k).map(base).join(',');
     const node = await startServer('starling-node', {
-      port: cluster.port, nodePort: own, mesh: base(k), ...(others && { siblings: others }), name: `node-${k}`, ...options, ...changed,
+      port: cluster.port, nodePort: own, mesh: base(k), agents: path.join(dir, `agents-${k}`), ...(others && { siblings: others }), name: `node-${k}`, ...options, ...changed,
     });
-    cluster.nodes[k] = Object.assign(node, { publicPort: cluster.port, port: own, origin: `http://127.0.0.1:${own}` });
+    cluster.nodes[k] = Object.assign(node, { publicPort: cluster.port, port: own, agents: path.join(dir, `agents-${k}`), origin: `http://127.0.0.1:${own}` });
     return cluster.nodes[k];
   };
   context.after(async () => {

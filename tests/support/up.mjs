@@ -31,11 +31,12 @@ export async function portIsFree(port) {
 }
 
 // As many free ports in a row as a bus needs: the public one and each node's own.
+// The public port, and behind it those of the nodes, each with its port for agents.
 export async function freePorts(count) {
   for (;;) {
     const port = await freePort();
     let free = 1;
-    while (free < count && await portIsFree(port + free)) free++;
+    while (free < count && await portIsFree(port + free) && await portIsFree(port + 99 + free)) free++;
     if (free === count) return port;
   }
 }
