@@ -44,7 +44,7 @@ bool persist_is_wanted(const struct config *c)
 
 bool persist_recovers(const struct config *c)
 {
-    return window_ms(c) > 0;
+    return persist_window_ms(c) > 0;
 }
 
 /* A client's offset may be a quarter of the window old, and a ping interval, when it goes. */
