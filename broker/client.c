@@ -97,7 +97,7 @@ static void drop_socket(struct socket *s, bool recoverable, const char *reason)
 {
     struct client *c = s->client;
     struct socket **at = &c->sockets;
-    const struct hub_handler *handler = &c->hub->handler;
+    const struct hub_handler *handler = hub_handler_of(c->hub, nsp_name(s->nsp));
     if (handler->on_disconnected)
         handler->on_disconnected(handler->user, s, reason);
     if (s->entry)
@@ -151,7 +151,7 @@ static void send_connect(struct client *c, const struct socket *s)
 
 static void on_socket(struct client *c, struct joining *j, struct socket *s)
 {
-    const struct hub_handler *handler = &c->hub->handler;
+    const struct hub_handler *handler = hub_handler_of(c->hub, nsp_name(s->nsp));
     s->client_next = c->sockets;
     c->sockets = s;
     c->n_sockets++;
@@ -201,11 +201,11 @@ static void unhandled(struct socket *s, const struct sio_packet *packet)
 
 static void on_event(struct socket *s, const struct sio_packet *packet, const struct span *attachments)
 {
-    const struct hub_handler *handler = &s->nsp->hub->handler;
+    const struct hub_handler *handler = hub_handler_of(s->nsp->hub, nsp_name(s->nsp));
     if (packet->event.n == 0)
         return;
     s->owed += packet->has_id; /* socket_ack() takes it back; s may be gone then */
-    if (bus_command(s, packet, attachments))
+    if (handler != s->nsp->hub->watcher && bus_command(s, packet, attachments))
         return;
     if (!handler->on_event || !handler->on_event(handler->user, s, packet, attachments))
         unhandled(s, packet);
@@ -390,6 +390,8 @@ static void on_close(struct session *session, enum close_reason reason)
     reactor_timer_cancel(session->engine->reactor, &c->connect_timeout);
     while (c->sockets)
         drop_socket(c->sockets, true, close_reason_text(reason));
+    if (c->hub->watcher && c->hub->watcher->on_end)
+        c->hub->watcher->on_end(c->hub->watcher->user, session, reason);
     partial_free(&c->partial);
     free(c);
 }

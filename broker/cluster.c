@@ -273,6 +273,9 @@ static void on_emit(void *user, struct mesh_origin from, uint64_t seq, const str
     };
     if (handler->on_emit)
         handler->on_emit(handler->user, &from, seq, &e);
+    handler = c->hub->watcher;
+    if (handler && handler->on_emit)
+        handler->on_emit(handler->user, &from, seq, &e);
     int err = emit->ack_ms && c->hub->collects ? collects_serve(c->hub->collects, from, seq, emit->ack_ms, &e)
                                                : hub_deliver(c->hub, &e);
     if (err) { /* never a silent hole */
@@ -507,4 +510,9 @@ void cluster_each_of(struct cluster *c, struct mesh_origin origin, void (*f)(voi
             if (room->members[i].socket)
                 f(user, room->members[i].socket);
     }
+}
+
+struct nsp *cluster_far_first(const struct cluster *c)
+{
+    return c->far->nsps;
 }

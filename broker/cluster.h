@@ -66,6 +66,8 @@ bool cluster_is_confirmed(const struct cluster *c, uint64_t seq);
 
 /* The sockets of other nodes, as a hub of their own: they have no session. NULL: there is nobody. */
 struct nsp *cluster_far(struct cluster *c, struct span nsp);
+/* The first of all of them; hh.next leads on. Rooms whose names begin with the byte 0xff are nobody's. */
+struct nsp *cluster_far_first(const struct cluster *c);
 /* Where such a socket is. */
 bool cluster_origin_of(const struct socket *s, struct mesh_origin *origin);
 /* All that are there; f must not change who is. Of a part's on_dead(): they are known still. */

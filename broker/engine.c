@@ -184,6 +184,7 @@ bool session_push(struct session *s, const struct slice *frames, uint32_t messag
         overflow(s);
         return false;
     }
+    s->sent += messages;
     if (!s->is_dirty)
         session_mark_dirty(s);
     return true;
@@ -288,6 +289,7 @@ static struct session *new_session(struct engine *e, const struct transport *tra
     s->link = link;
     outq_init(&s->out);
     timer_init(&s->heartbeat, on_heartbeat);
+    s->opened_ms = reactor_now_ms(e->reactor);
     return s;
 }
 
@@ -407,6 +409,7 @@ void engine_set_congested(struct engine *e, bool congested)
 static void receive_message(struct session *s, const struct eio_packet *packet)
 {
     int err = 0;
+    s->received++;
     if (packet->base64) {
         char *raw = malloc(packet->data.n / 4 * 3 + 3);
         ssize_t n = raw ? base64_decode(raw, packet->data.p, packet->data.n) : ERR_MEMORY;
@@ -449,6 +452,7 @@ void session_receive_binary(struct session *s, struct span data)
 {
     if (!session_is_open(s))
         return;
+    s->received++;
     if (s->engine->app->on_binary(s, data) < 0) {
         metrics_add(s->engine->metrics, METRIC_DECODE_ERRORS, 1);
         session_close(s, CLOSE_PARSE_ERROR);

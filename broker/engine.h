@@ -99,6 +99,8 @@ struct session {
     struct timer heartbeat;
     char sid[ID_CHARS];
     uint32_t peer_ip; /* IPv4, network order, or 0 */
+    uint32_t received, sent; /* messages, for those who look at it */
+    uint64_t opened_ms;
     UT_hash_handle hh;
 };
 

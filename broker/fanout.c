@@ -264,6 +264,8 @@ void fanout_forget_wait(struct fanout *f, const struct ack_wait *wait)
 static void add_stage(struct job *job, struct nsp *nsp, struct span name, bool except)
 {
     struct room *room = room_find(nsp, name);
+    if (room && !except)
+        room->emits++;
     if (room) {
         room_pin(room);
         job->stages[job->n_stages++] = (struct stage){.room = room, .end = room->n, .except = except};

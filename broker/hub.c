@@ -40,8 +40,10 @@ void hub_free(struct hub **hp)
 bool hub_allows(const struct hub *h, struct span nsp)
 {
     const char *list = h->options.namespaces;
+    if (h->watcher && span_eq(nsp, SPAN(HUB_ADMIN)))
+        return true;
     if (strcmp(list, "*") == 0)
-        return nsp.n <= LIMIT_NAMESPACE_BYTES && !span_eq(nsp, SPAN("/admin"));
+        return nsp.n <= LIMIT_NAMESPACE_BYTES && !span_eq(nsp, SPAN(HUB_ADMIN));
     return span_in_list(list, nsp);
 }
 
@@ -227,7 +229,7 @@ int room_join(struct socket *s, struct span name)
     if (!room)
         return ERR_MEMORY;
     int err = enter(s, room);
-    const struct hub_handler *handler = &s->nsp->hub->handler;
+    const struct hub_handler *handler = hub_handler_of(s->nsp->hub, nsp_name(s->nsp));
     if (err) {
         room_drop_if_empty(room);
         return err;
@@ -241,7 +243,7 @@ int room_join(struct socket *s, struct span name)
 
 void room_leave(struct socket *s, struct span name)
 {
-    const struct hub_handler *handler = &s->nsp->hub->handler;
+    const struct hub_handler *handler = hub_handler_of(s->nsp->hub, nsp_name(s->nsp));
     struct room *room = room_find(s->nsp, name);
     for (uint32_t i = 0; room && i < s->n_places; i++) {
         if (s->places[i].room == room) {
@@ -428,6 +430,8 @@ int hub_emit(struct hub *h, const struct emit *e, uint64_t *seq)
     metrics_add(h->metrics, METRIC_EMITS, 1);
     if (*seq && h->handler.on_emit)
         h->handler.on_emit(h->handler.user, NULL, *seq, e);
+    if (*seq && h->watcher && h->watcher->on_emit)
+        h->watcher->on_emit(h->watcher->user, NULL, *seq, e);
     return *seq ? 0 : ERR_MEMORY;
 }
 

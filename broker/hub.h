@@ -34,6 +34,7 @@ struct room {
         uint32_t place;        /* index in the socket's places */
     } * members;
     uint32_t n, cap, holes, pins;
+    uint64_t emits; /* to it by name, since it exists */
     UT_hash_handle hh;
     uint32_t name_n;
     char name[]; /* not terminated */
@@ -108,7 +109,12 @@ struct hub_handler {
     void (*on_emit)(void *user, const struct mesh_origin *origin, uint64_t seq, const struct emit *e);
     /* One that was made before this node's time, of which only the key may be of interest. */
     void (*on_past)(void *user, const struct mesh_origin *origin, uint64_t seq, struct span key);
+    /* A session is about to end. Its sockets have gone already. */
+    void (*on_end)(void *user, const struct session *s, enum close_reason reason);
 };
+
+/* The namespace of the dashboard. */
+#define HUB_ADMIN "/admin"
 
 struct hub_options {
     const char *origin;     /* "<node>-<boot>", in the ids of emits */
@@ -121,6 +127,9 @@ struct hub {
     struct metrics *metrics;
     struct hub_options options;
     struct hub_handler handler;
+    /* The dashboard: has its namespace for itself, and is told of every emit and of every end. NULL: nobody may join
+     * that namespace. Borrowed. */
+    const struct hub_handler *watcher;
     struct nsp *nsps;
     unsigned pending_acks; /* ack.c's */
     uint64_t seq;          /* number of the newest emit */
@@ -134,6 +143,12 @@ struct hub {
 /* engine: may be set after, before the first session. Borrows options' texts. */
 struct hub *hub_new(struct reactor *r, struct metrics *m, const struct hub_options *o);
 void hub_free(struct hub **h);
+
+/* Who decides about sockets in this namespace. */
+static inline const struct hub_handler *hub_handler_of(const struct hub *h, struct span nsp)
+{
+    return h->watcher && span_eq(nsp, SPAN(HUB_ADMIN)) ? h->watcher : &h->handler;
+}
 
 /* ---- namespaces and members ---- */
 

@@ -173,7 +173,7 @@ static void begin_anew(struct joining *j)
 
 static void ask_handler(struct joining *j)
 {
-    const struct hub_handler *handler = &j->hub->handler;
+    const struct hub_handler *handler = hub_handler_of(j->hub, joining_nsp(j));
     struct span error = SPAN("{\"message\":\"refused\"}");
     enum hub_verdict verdict = HUB_ACCEPT;
     j->state = JOINING_ASKED;
@@ -401,7 +401,7 @@ int joining_start(struct hub *h, struct session *session, const struct joining_u
 
 static void cancel(struct joining *j)
 {
-    const struct hub_handler *handler = &j->hub->handler;
+    const struct hub_handler *handler = hub_handler_of(j->hub, joining_nsp(j));
     struct directory_entry *e = j->entry;
     if (j->claim)
         directory_cancel(j->claim);

@@ -160,6 +160,8 @@ static const char *read_rest(struct span body, struct rest *rest, struct cluster
     rest->confirm_mesh = span_eq(confirm, SPAN("\"mesh\""));
     if (wrong || rest->ns.n > 1 || (rest->ns.n == 1 && rest->ns.name[0].p[0] != '/'))
         return "ns is a namespace that begins with /";
+    if (rest->ns.n == 1 && span_eq(rest->ns.name[0], SPAN(HUB_ADMIN)))
+        return "ns: that namespace is the dashboard's";
     rest->confirm_mirror = span_eq(confirm, SPAN("\"mirror\""));
     if (rest->confirm_mirror && !(cluster && cluster_mirror(cluster)))
         return "confirm: this node has no mirror";

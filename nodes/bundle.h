@@ -1,4 +1,4 @@
-/* The browser bundle of Socket.IO's client, embedded at build time from webui/node_modules (bundle.cmake
+/* The browser bundle of Socket.IO's client and the files of the dashboard, embedded at build time from webui/node_modules (bundle.cmake
  * writes the data). Constant; any thread. */
 #ifndef STARLING_BUNDLE_H
 #define STARLING_BUNDLE_H
@@ -6,7 +6,8 @@
 #include "span.h"
 
 struct bundle_file {
-    const char *name; /* as "socket.io.min.js" */
+    const char *name; /* as "socket.io.min.js", or, of the dashboard, with its path, as "/app.js" */
+    const char *etag; /* without quotes */
     const char *content_type;
     const unsigned char *data, *gzip;
     size_t n, gzip_n;

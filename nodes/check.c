@@ -24,6 +24,11 @@ bool check_path(const char *text)
     return n > 1 && n <= 256 && text[0] == '/' && text[n - 1] == '/' && !strstr(text, "//");
 }
 
+bool check_base_path(const char *text)
+{
+    return strcmp(text, "/") == 0 || check_path(text);
+}
+
 bool check_namespaces(const char *item)
 {
     return strcmp(item, "*") == 0 || item[0] == '/';

@@ -6,6 +6,7 @@
 
 bool check_bind(const char *text);
 bool check_path(const char *text);
+bool check_base_path(const char *text);
 bool check_namespaces(const char *item);
 bool check_recovery(const char *text);
 bool check_cors(const char *item);

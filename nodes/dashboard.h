@@ -6,6 +6,7 @@
 #include "cluster.h"
 #include "config.h"
 #include "hub.h"
+#include "machines.h"
 #include "seam.h"
 #include "web.h"
 
@@ -17,13 +18,16 @@ struct dashboard_parts {
     struct hub *hub;
     struct cluster *cluster; /* NULL: this node is alone */
     const struct config *config;
-    const struct web *web; /* how the node is */
+    const struct web *web;     /* how the node is */
+    struct machines *machines; /* NULL: none can come to this node */
     struct mesh_origin self;
     const char *host; /* these are borrowed */
 };
 
 /* NULL without memory. */
 struct dashboard *dashboard_new(const struct dashboard_parts *parts);
+/* The node stops: what waits for answers gets them. */
+void dashboard_stop(struct dashboard *d);
 /* Before the cluster. */
 void dashboard_free(struct dashboard **d);
 

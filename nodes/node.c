@@ -341,7 +341,7 @@ static int build(struct node *n, const struct node_parts *parts)
         return ERR_MEMORY;
     n->hub->engine = n->engine;
     n->web = (struct web){
-        .hub = n->hub, .reactor = n->reactor, .metrics = n->metrics, .path = c->path, .cors = cors};
+        .hub = n->hub, .reactor = n->reactor, .metrics = n->metrics, .path = c->path, .base_path = c->base_path, .cors = cors};
     n->front = front_new(n->reactor, n->metrics, n->engine,
                          &(struct front_options){
                              .path = c->path,
@@ -445,6 +445,7 @@ static void stop(struct node *n)
     atomic_store(&n->web.ready, false);
     drain_stop(&n->drain);
     api_stop(&n->web);
+    dashboard_stop(n->web.dashboard);
     engine_shutdown(n->engine);
     front_drain(n->front);
     timer_init(&n->stop, on_stop);

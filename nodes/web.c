@@ -54,25 +54,69 @@ static bool accepts_gzip(struct span header)
     return q == NULL;
 }
 
-static void answer_bundle(struct visit *v, const struct web *web, const struct bundle_file *file)
+/* etag: of the file as it is. */
+static void answer_file(struct visit *v, const struct bundle_file *file, const char *etag, const char *more)
 {
-    char headers[512 + CORS_HEADERS_MAX], etag[64], cors[CORS_HEADERS_MAX];
+    char headers[1024 + CORS_HEADERS_MAX], tag[96];
     bool gzip = file->gzip && accepts_gzip(visit_header(v, "Accept-Encoding"));
-    snprintf(etag, sizeof(etag), "\"%s%s\"", bundle_version, gzip ? "-gzip" : "");
-    cors_headers(&web->cors, visit_header(v, "Origin"), cors);
-    snprintf(headers, sizeof(headers),
-             "ETag: %s\r\nCache-Control: public, max-age=0\r\nVary: Accept-Encoding\r\n"
-             "X-Content-Type-Options: nosniff\r\n%s%s",
-             etag, gzip ? "Content-Encoding: gzip\r\n" : "", cors);
+    snprintf(tag, sizeof(tag), "\"%s%s\"", etag, gzip ? "-gzip" : "");
+    snprintf(headers, sizeof(headers), "ETag: %s\r\nVary: Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\n%s%s",
+             tag, gzip ? "Content-Encoding: gzip\r\n" : "", more);
     if (!is_read(v)) {
-        answer_error(v, 405, "the client's files can only be read", "Allow: GET, HEAD\r\n");
-    } else if (etag_matches(visit_header(v, "If-None-Match"), etag)) {
+        answer_error(v, 405, "files can only be read", "Allow: GET, HEAD\r\n");
+    } else if (etag_matches(visit_header(v, "If-None-Match"), tag)) {
         visit_answer_unmodified(v, headers);
     } else {
         struct span body = gzip ? (struct span){(const char *)file->gzip, file->gzip_n}
                                 : (struct span){(const char *)file->data, file->n};
         visit_answer_static(v, 200, file->content_type, headers, body);
     }
+}
+
+static void answer_bundle(struct visit *v, const struct web *web, const struct bundle_file *file)
+{
+    char more[64 + CORS_HEADERS_MAX], cors[CORS_HEADERS_MAX];
+    cors_headers(&web->cors, visit_header(v, "Origin"), cors);
+    snprintf(more, sizeof(more), "Cache-Control: public, max-age=0\r\n%s", cors);
+    answer_file(v, file, bundle_version, more);
+}
+
+/* ---- the dashboard ---- */
+
+/* Nothing but what this node serves itself, no script or style inside of the page, and the page in no frame. */
+#define PAGE_HEADERS                                                                                         \
+    "Cache-Control: no-cache\r\n"                                                                            \
+    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " \
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n" \
+    "Referrer-Policy: no-referrer\r\n"
+
+struct span web_below(const struct web *web, struct span path)
+{
+    size_t n = strlen(web->base_path) - 1;
+    if (path.n <= n || memcmp(path.p, web->base_path, n + 1) != 0)
+        return path;
+    return (struct span){path.p + n, path.n - n};
+}
+
+/* False: there is no such file. */
+static bool answer_page(struct visit *v, struct span path)
+{
+    const struct bundle_file *file = bundle_find(span_eq(path, SPAN("/")) ? SPAN("/index.html") : path);
+    if (file)
+        answer_file(v, file, file->etag, PAGE_HEADERS);
+    return file != NULL;
+}
+
+/* "/starling" is written for "/starling/". */
+static bool answer_slash(struct visit *v, const struct web *web, struct span path)
+{
+    char headers[512];
+    size_t n = strlen(web->base_path);
+    if (n < 2 || path.n != n - 1 || memcmp(path.p, web->base_path, n - 1) != 0)
+        return false;
+    snprintf(headers, sizeof(headers), "Location: %s\r\n", web->base_path);
+    answer_error(v, 308, "the path ends with a slash", headers);
+    return true;
 }
 
 /* ---- state ---- */
@@ -159,12 +203,17 @@ void web_answer(struct visit *v, void *user)
     size_t prefix_n = strlen(web->path);
     if (path.n >= prefix_n && memcmp(path.p, web->path, prefix_n) == 0) {
         const struct bundle_file *file = bundle_find((struct span){path.p + prefix_n, path.n - prefix_n});
-        if (file)
+        if (file && file->name[0] != '/')
             answer_bundle(v, web, file);
         else
             visit_transport(v);
         return;
     }
+    if (answer_slash(v, web, path))
+        return;
+    path = web_below(web, path);
+    if (answer_page(v, path))
+        return;
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         if (!span_eq(path, routes[i].path))
             continue;

@@ -17,6 +17,7 @@ struct web {
     struct dashboard *dashboard;
     struct agents *agents; /* NULL: none are listened to */
     const char *path; /* of the transports: the client's files lie below it */
+    const char *base_path; /* of all the rest; "/" or with slashes at both ends */
     struct cors cors;
     atomic_bool ready, draining;
     const atomic_int *store; /* enum persist_state; NULL: there is none */
@@ -24,6 +25,9 @@ struct web {
     unsigned n_waits;
     bool stopping;
 };
+
+/* What is left of a path below the base path, from its last slash on; the path itself when it is not below. */
+struct span web_below(const struct web *web, struct span path);
 
 /* user is a struct web. */
 void web_answer(struct visit *v, void *user);

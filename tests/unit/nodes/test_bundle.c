@@ -10,7 +10,7 @@
 static void test_every_file_inflates_to_itself(void **state)
 {
     (void)state;
-    assert_int_equal(bundle_files_n, 8);
+    assert_true(bundle_files_n > 8);
     for (size_t i = 0; i < bundle_files_n; i++) {
         const struct bundle_file *file = &bundle_files[i];
         unsigned char *plain = malloc(file->n);
@@ -19,7 +19,7 @@ static void test_every_file_inflates_to_itself(void **state)
                            .next_out = plain,
                            .avail_out = (unsigned)file->n};
         assert_non_null(plain);
-        assert_true(file->n > 10000 && file->gzip_n < file->n);
+        assert_true(file->n > 0 && strlen(file->etag) == 40);
         assert_int_equal(inflateInit2(&stream, 16 + MAX_WBITS), Z_OK);
         assert_int_equal(inflate(&stream, Z_FINISH), Z_STREAM_END);
         assert_int_equal(stream.total_out, file->n);
@@ -39,6 +39,8 @@ static void test_find(void **state)
     assert_string_equal(script->content_type, "application/javascript; charset=utf-8");
     assert_non_null(map);
     assert_string_equal(map->content_type, "application/json; charset=utf-8");
+    assert_string_equal(bundle_find(SPAN("/index.html"))->content_type, "text/html; charset=utf-8");
+    assert_string_equal(bundle_find(SPAN("/vendor/uplot.js"))->content_type, "application/javascript; charset=utf-8");
     assert_null(bundle_find(SPAN("socket.io.min.j")));
     assert_null(bundle_find(SPAN("../socket.io.js")));
     assert_null(bundle_find((struct span){NULL, 0}));

@@ -1,0 +1,227 @@
+// The dashboard as people meet it: a real Chromium on three nodes with stock clients.
+import assert from 'node:assert/strict';
+import { test as plainTest } from 'node:test';
+import { startCluster } from '../support/cluster.mjs';
+import { connectClients, openDashboard, seriousViolations, startBrowser, takePicture } from '../support/dashboard.mjs';
+import { eventually, sanitized } from '../support/servers.mjs';
+
+const test = (name, body) => plainTest(name, { timeout: 240000 }, body);
+const VIEWS = ['overview', 'machines', 'sessions', 'rooms', 'events', 'trouble'];
+const json = async (url) => (await fetch(url)).json();
+const api = (cluster, path) => json(`http://127.0.0.1:${cluster.port}/api/v1/${path}`);
+const goTo = (page, view) => page.locator('#nav').getByRole('link', { name: view, exact: false }).click();
+
+// Something happens all the time.
+function traffic(context, clients) {
+  let n = 0;
+  const timer = setInterval(() => clients.forEach((client, i) => {
+    if (i % 3 === 0) client.emit('bus:emit', { to: `room-${i % 4}`, event: 'tick', args: [{ n: n++, text: 'a "quoted" text' }] });
+  }), 100);
+  context.after(() => clearInterval(timer));
+}
+
+async function world(context, { clients = 24 } = {}) {
+  const cluster = await startCluster(context, 3, { recovery: 120000 });
+  const connected = await connectClients(context, cluster.nodes, clients);
+  return { cluster, clients: connected };
+}
+
+test('every view shows live data, on any width and in both themes, and complains of nothing', async (t) => {
+  const { cluster, clients } = await world(t);
+  traffic(t, clients);
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
+  await eventually(async () => (await page.locator('.tile[data-state=ready]').count()) === 3, 'three ready nodes');
+  await eventually(async () => /^All 3 nodes are healthy/.test(await page.locator('#health').innerText()), 'a healthy bus');
+  await eventually(async () => Number.parseInt(await page.locator('[data-total=emits]').innerText(), 10) > 20, 'emits');
+  const shows = {
+    overview: () => page.locator('.way.ok').nth(2).waitFor({ state: 'attached' }),
+    machines: () => page.getByText('No machine reports yet.').waitFor(),
+    sessions: () => page.getByText('room-1').first().waitFor(),
+    rooms: () => page.getByRole('link', { name: 'everybody' }).waitFor(),
+    events: async () => {
+      await page.getByRole('button', { name: 'Watch' }).click();
+      await page.locator('td strong', { hasText: 'tick' }).first().waitFor();
+    },
+    trouble: () => page.getByText('Sessions that ended, by reason').waitFor(),
+  };
+  for (const view of VIEWS) {
+    await goTo(page, view);
+    await shows[view]();
+    for (const width of [360, 1280, 2560]) {
+      await page.setViewportSize({ width, height: width === 360 ? 740 : 1000 });
+      for (const colorScheme of ['dark', 'light']) {
+        await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+        const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        assert.equal(beyond, 0, `${view} is cut off at ${width} px`);
+        await takePicture(page, `${view}-${width}-${colorScheme}`);
+        if (width !== 2560) assert.deepEqual(await seriousViolations(page), [], `${view}, ${width} px, ${colorScheme}`);
+      }
+    }
+    await page.setViewportSize({ width: 1280, height: 900 });
+  }
+  await page.check();
+});
+
+test('a node that is killed turns its tile, and the page goes on from another one', async (t) => {
+  const { cluster } = await world(t, { clients: 6 });
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`, { forgiven: [/WebSocket connection to|ERR_|Failed to load resource/] });
+  await eventually(async () => (await page.locator('.tile[data-state=ready]').count()) === 3, 'three ready nodes');
+  const here = async () => (await page.locator('#here').innerText()).replace('told by ', '');
+  const first = await eventually(async () => (await here()) || undefined, 'the node that tells');
+  const sparkPoints = () => page.evaluate(() => document.querySelectorAll('.tile').length);
+  const index = Number(first.split('-')[1]);
+  const other = cluster.nodes[(index + 1) % 3];
+  // One that the page is not on: its tile turns as soon as the others miss it.
+  let at = Date.now();
+  await other.kill();
+  await page.locator(`.tile[data-node="node-${(index + 1) % 3}"][data-state=dead]`).waitFor();
+  t.diagnostic(`a killed node's tile turned after ${Date.now() - at} ms`);
+  await page.locator('#health', { hasText: 'died' }).waitFor();
+  // The one that it is on.
+  at = Date.now();
+  await cluster.nodes[index].kill();
+  await page.locator(`.tile[data-node="${first}"][data-state=dead]`).waitFor();
+  t.diagnostic(`the page's own node was shown as dead after ${Date.now() - at} ms`);
+  const last = `node-${[0, 1, 2].find((k) => k !== index && k !== (index + 1) % 3)}`;
+  await eventually(async () => (await here()) === last, 'the page to be on the node that is left');
+  assert.equal(await sparkPoints(), 3);
+  // With all of them gone the page says so, and how old it is.
+  await cluster.nodes[Number(last.split('-')[1])].kill();
+  await page.locator('#banner', { hasText: /connection to the bus is lost. What you see is .* old/ }).waitFor();
+  // And comes back by itself.
+  await cluster.start(0, []);
+  await page.locator('.tile[data-node=node-0][data-state=ready]').waitFor();
+  await eventually(async () => await page.locator('#banner').isHidden(), 'the banner to go');
+  await page.check();
+});
+
+test('sessions of all nodes are found, looked at, and acted on', async (t) => {
+  const { cluster, clients } = await world(t);
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/#sessions`.replace('#sessions', ''));
+  await goTo(page, 'Sessions');
+  await page.keyboard.press('/');
+  const target = clients[7];
+  await page.keyboard.type(target.id);
+  await page.getByText('1 socket', { exact: true }).waitFor();
+  await page.getByRole('button', { name: target.id }).click();
+  await page.locator('[data-socket=node]', { hasText: 'node-1' }).waitFor();
+  await page.getByLabel('Room to join').last().fill('invited');
+  await page.getByRole('button', { name: 'Join' }).click();
+  await page.getByRole('button', { name: 'Leave invited' }).waitFor();
+  const rooms = await api(cluster, 'rooms?q=invited');
+  assert.deepEqual(rooms.rooms.map(({ name, members }) => [name, members]), [['invited', 1]]);
+  await page.getByRole('button', { name: 'Leave invited' }).click();
+  await page.getByRole('button', { name: 'Leave invited' }).waitFor({ state: 'detached' });
+  const gone = new Promise((resolve) => { target.once('disconnect', resolve); });
+  page.once('dialog', (box) => box.accept());
+  await page.getByRole('button', { name: 'Disconnect', exact: true }).click();
+  assert.equal(await gone, 'io server disconnect');
+  await page.getByText('This socket is not connected any more.').waitFor();
+  await page.keyboard.press('Escape');
+  // A room's members, by its link.
+  await goTo(page, 'Rooms');
+  await page.getByRole('link', { name: 'room-2' }).click();
+  await page.getByText('6 sockets').waitFor();
+  await page.check();
+});
+
+test('an event is sent from the page and seen there, filtered and no more of it than is good', async (t) => {
+  const { cluster, clients } = await world(t, { clients: 6 });
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
+  await goTo(page, 'Events');
+  await page.getByLabel('Event contains').fill('news');
+  await page.getByRole('button', { name: 'Watch' }).click();
+  const heard = Promise.all(clients.map((client) => new Promise((resolve) => { client.once('news', (...args) => resolve(args)); })));
+  await page.getByLabel('Arguments, a JSON array').fill('[{"a":1},"<b>no markup</b>"]');
+  await page.getByRole('button', { name: 'Send' }).click();
+  for (const args of await heard) assert.deepEqual(args.slice(0, 2), [{ a: 1 }, '<b>no markup</b>']);
+  await page.locator('td code', { hasText: '<b>no markup</b>' }).waitFor();
+  clients[0].emit('bus:emit', { event: 'other' });
+  for (let i = 0; i < 3000; i++) clients[i % 6].emit('bus:emit', { event: 'news', args: [i] });
+  await page.getByText(/more were not shown/).waitFor();
+  assert.equal(await page.locator('td strong', { hasText: 'other' }).count(), 0);
+  await page.getByLabel('Arguments, a JSON array').fill('{}');
+  await page.getByRole('button', { name: 'Send' }).click();
+  await page.getByText('The arguments are no JSON array.').waitFor();
+  await page.check();
+});
+
+// "1,234 things" is 1234; of what is shortened only that it is close.
+const number = (text) => Number(text.replace(/[^0-9.]/g, ''));
+
+test('every figure on the page is what /metrics says', async (t) => {
+  const { cluster, clients } = await world(t);
+  for (let i = 0; i < 40; i++) clients[i % 24].emit('bus:emit', { event: 'x', args: [i] });
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
+  const named = {
+    sessions_polling: 'starling_sessions{transport="polling"}', sessions_websocket: 'starling_sessions{transport="websocket"}', sessions_absent: 'starling_sessions_absent', sockets: 'starling_sockets',
+    rooms: 'starling_rooms', namespaces: 'starling_namespaces', mirror_behind: 'starling_mirror_behind', mesh_peers: 'starling_mesh_peers',
+    emits_total: 'starling_emits_total', deliveries_total: 'starling_deliveries_total', opened_total: 'starling_sessions_opened_total', recoveries_total: 'starling_recoveries_total',
+    recoveries_failed_total: 'starling_recoveries_failed_total', recovered_events_total: 'starling_recovered_events_total', volatile_dropped_total: 'starling_volatile_dropped_total',
+    emits_refused_total: 'starling_emits_refused_total', events_unhandled_total: 'starling_events_unhandled_total', decode_errors_total: 'starling_decode_errors_total', congestions_total: 'starling_congestions_total',
+    connections_timed_out_total: 'starling_connections_timed_out_total', connections_refused_total: 'starling_connections_refused_total{reason="address"}',
+    mesh_holes_total: 'starling_mesh_holes_total', mesh_lost_total: 'starling_mesh_lost_total', mirror_lost_total: 'starling_mirror_lost_total',
+    closed_transport_error_total: 'starling_sessions_closed_total{reason="transport error"}', closed_transport_close_total: 'starling_sessions_closed_total{reason="transport close"}', closed_forced_total: 'starling_sessions_closed_total{reason="forced close"}',
+    closed_ping_timeout_total: 'starling_sessions_closed_total{reason="ping timeout"}', closed_parse_error_total: 'starling_sessions_closed_total{reason="parse error"}', closed_slow_client_total: 'starling_sessions_closed_total{reason="slow client"}',
+    closed_shutdown_total: 'starling_sessions_closed_total{reason="server shutting down"}', closed_taken_total: 'starling_sessions_closed_total{reason="session taken over"}',
+  };
+  const metricsOf = async (node) => Object.fromEntries((await (await fetch(`${node.origin}/metrics`)).text()).split('\n')
+    .filter((line) => line && line[0] !== '#').map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]));
+  const sums = { sessions: 0 };
+  for (const [k, node] of cluster.nodes.entries()) {
+    await page.getByRole('button', { name: `All figures of node-${k}` }).click();
+    const compared = await eventually(async () => {
+      const metrics = await metricsOf(node);
+      const shown = Object.fromEntries(await page.locator('dialog [data-value]').evaluateAll((all) => all.map((e) => [e.dataset.value, e.textContent])));
+      for (const [key, name] of Object.entries(named)) {
+        if (metrics[name] === undefined) throw new Error(`/metrics has no ${name}`);
+        // The dashboard's own messages go on while it is looked at.
+        if (key === 'deliveries_total' ? number(shown[key]) > metrics[name] : number(shown[key]) !== metrics[name]) return undefined;
+      }
+      return { metrics, shown };
+    }, `the figures of node-${k} to be those of /metrics`);
+    assert.equal(compared.shown.pid, String(node.pid));
+    assert.equal(compared.shown.node_port, String(node.port));
+    sums.sessions += compared.metrics[named.sessions_polling] + compared.metrics[named.sessions_websocket];
+    await page.keyboard.press('Escape');
+  }
+  const told = await api(cluster, 'nodes');
+  // 24 clients and this page.
+  assert.equal(sums.sessions, 25);
+  assert.equal(number(await page.locator('[data-total=sessions]').innerText()), 25);
+  for (const [k] of cluster.nodes.entries()) {
+    const node = told.nodes.find(({ name }) => name === `node-${k}`);
+    const tile = page.locator(`.tile[data-node=node-${k}]`);
+    assert.equal(number(await tile.locator('[data-figure=sessions]').innerText()), node.sessions_polling + node.sessions_websocket);
+    assert.equal(await tile.locator('[data-figure=links]').innerText(), '2 of 2');
+    assert.equal(number(await tile.locator('[data-figure=restarts]').innerText()), node.restarts);
+    assert.equal(number(await tile.locator('[data-figure=holes]').innerText()), node.mesh_holes_total);
+    const memory = number(await tile.locator('[data-figure=memory]').innerText());
+    assert.ok(Math.abs(memory - node.rss_bytes / 1024 / 1024) < (sanitized ? 50 : 5), `${memory} MiB`);
+  }
+  await page.check();
+});
+
+test('keys lead to views, to help and to the search field', async (t) => {
+  const { cluster } = await world(t, { clients: 0 });
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
+  for (const [i, view] of VIEWS.entries()) {
+    await page.keyboard.press(String(i + 1));
+    await page.locator(`#nav a[href="#${view}"][aria-current=page]`).waitFor();
+  }
+  await page.keyboard.press('?');
+  await page.getByRole('heading', { name: 'Keyboard' }).waitFor();
+  assert.deepEqual(await seriousViolations(page), []);
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('3');
+  await page.keyboard.press('/');
+  assert.equal(await page.evaluate(() => document.activeElement.type), 'search');
+  await page.keyboard.press('Tab');
+  await page.check();
+});

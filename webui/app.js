@@ -1,0 +1,134 @@
+import { bus, busNow, connect, silenceMs } from './bus.js';
+import { element, icon, keyed, setHidden, setText } from './dom.js';
+import { age, clock } from './format.js';
+import { texts } from './texts.js';
+import { dialog, go } from './ui.js';
+import { overview } from './views/overview.js';
+import { machines } from './views/machines.js';
+import { sessions } from './views/sessions.js';
+import { rooms } from './views/rooms.js';
+import { events } from './views/events.js';
+import { trouble } from './views/trouble.js';
+
+const LOST_MS = 1000;
+const views = { overview, machines, sessions, rooms, events, trouble };
+const names = Object.keys(views);
+const $ = (id) => document.getElementById(id);
+let current;
+let lostAt = 0;
+
+// ---- views: each gives {root, update?(), leave?(), search?} ----
+
+function place() {
+  const [name, ...rest] = location.hash.slice(1).split('/');
+  return { name: views[name] ? name : 'overview', rest: rest.map(decodeURIComponent) };
+}
+
+function show() {
+  const { name, rest } = place();
+  current?.leave?.();
+  current = views[name](rest);
+  current.name = name;
+  $('view').replaceChildren(current.root);
+  document.title = `${texts.views[name]} · ${texts.title}`;
+  for (const link of $('nav').children) {
+    if (link.hash === `#${name}`) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
+  }
+  scrollTo(0, 0);
+  current.update?.();
+}
+
+// ---- the connection's state ----
+
+function banner() {
+  const silence = silenceMs();
+  lostAt = bus.connected ? 0 : lostAt || performance.now();
+  const lost = !bus.connected && performance.now() - lostAt > LOST_MS;
+  const t = texts.connection;
+  let text = '';
+  if (bus.refused) text = t.refused(bus.refused);
+  else if (!bus.heardAt) text = lost ? t.first : '';
+  else if (lost) text = t.lost(age(silence), clock(bus.timeMs));
+  else if (silence > 3000) text = t.stale(age(silence));
+  setText($('banner'), text);
+  setHidden($('banner'), !text);
+  document.body.classList.toggle('old', Boolean(text) && bus.heardAt > 0);
+  const here = bus.nodes.find((node) => node.here);
+  setText($('here'), here && !text ? t.by(here.name) : '');
+  setText($('clock'), bus.heardAt ? clock(busNow()) : '');
+}
+
+function update() {
+  banner();
+  if (!document.hidden) current?.update?.();
+}
+
+// ---- theme, help, keys ----
+
+const themes = ['auto', 'dark', 'light'];
+const theme = () => localStorage.getItem('starling-theme') ?? 'auto';
+
+function applyTheme() {
+  const name = theme();
+  if (name === 'auto') delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  const button = $('theme');
+  button.title = texts.theme[name];
+  button.setAttribute('aria-label', texts.theme[name]);
+  button.textContent = { auto: '◐', dark: '☾', light: '☀' }[name];
+}
+
+function nextTheme() {
+  localStorage.setItem('starling-theme', themes[(themes.indexOf(theme()) + 1) % themes.length]);
+  applyTheme();
+  current?.update?.();
+}
+
+function help() {
+  const t = texts.keys;
+  const mark = (kind, ...states) => element('li', {}, icon(kind), states.map((name) => texts.states[name]).join(', '));
+  dialog(t.title,
+    element('dl', { class: 'keys' }, t.rows.map(([key, what]) => [element('dt', {}, element('kbd', {}, key)), element('dd', {}, what)])),
+    element('h3', {}, t.marks),
+    element('ul', { class: 'marks' }, mark('good', 'ready', 'live'), mark('wait', 'starting', 'draining'), mark('bad', 'dead', 'silent', 'lost'), mark('idle', 'gone', 'stopping')),
+    element('p', { class: 'faint' }, t.times), element('p', { class: 'faint' }, t.about(bus.version)));
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, textarea, select')) return;
+  const number = Number(event.key);
+  if (event.key === '/') {
+    const field = current?.search ?? document.querySelector('#view input[type=search]');
+    if (!field) return;
+    event.preventDefault();
+    field.focus();
+    field.select();
+  } else if (event.key === '?') {
+    help();
+  } else if (event.key === 't') {
+    nextTheme();
+  } else if (number >= 1 && number <= names.length) {
+    go(names[number - 1]);
+  }
+}
+
+// ---- begin ----
+
+keyed($('nav'), names, (name) => name, (name) => element('a', { href: `#${name}` }, texts.views[name]));
+$('tools').append(
+  element('span', { id: 'here', class: 'faint here' }), element('time', { id: 'clock', class: 'faint clock' }),
+  element('button', { id: 'theme', class: 'ghost', onclick: nextTheme }),
+  element('button', { class: 'ghost', title: texts.help, 'aria-label': texts.help, onclick: help }, '?'));
+applyTheme();
+addEventListener('hashchange', show);
+addEventListener('keydown', onKey);
+addEventListener('resize', () => current?.update?.());
+document.addEventListener('visibilitychange', update);
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => current?.update?.());
+$('dialog').addEventListener('click', (event) => { if (event.target === $('dialog')) $('dialog').close(); });
+bus.listeners.add(update);
+bus.onConnect = () => current?.onConnect?.();
+setInterval(banner, 500);
+show();
+connect();
