@@ -85,6 +85,7 @@ void directory_forget(struct directory_entry *e)
 {
     struct directory *d = e->directory;
     take_back(e);
+    directory_say_stale(e, false);
     if (e->state != ENTRY_OPEN)
         unlink_absent(e);
     HASH_DEL(d->entries, e);
@@ -140,7 +141,8 @@ static void on_expire(struct timer *t)
     struct directory *d = container_of(t, struct directory, expire);
     while (d->oldest && d->oldest->expires_ms <= reactor_now_ms(d->reactor))
         end(d->oldest);
-    if (d->oldest)
+    directory_expire_stale(d);
+    if (d->oldest || d->stale)
         reactor_timer_set(d->reactor, t, EXPIRE_MS);
 }
 
@@ -329,6 +331,14 @@ static void append(struct save_wait **list, struct save_wait **more)
     *more = NULL;
 }
 
+static void note_saved(struct directory_entry *e, int err)
+{
+    e->is_unsaved = err == ERR_STORE;
+    directory_say_stale(e, e->is_unsaved && e->is_in_store);
+    if (e->is_unsaved)
+        save_later(e->directory, RESAVE_MS);
+}
+
 static void on_saved(void *user, int err)
 {
     struct directory_entry *e = user;
@@ -341,9 +351,9 @@ static void on_saved(void *user, int err)
     struct save_wait *waits = e->waits;
     e->waits = e->next_waits;
     e->next_waits = NULL;
-    e->is_unsaved = err == ERR_STORE;
-    if (e->is_unsaved)
-        save_later(e->directory, RESAVE_MS);
+    e->is_in_store |= err == 0;
+    if (e->state != ENTRY_MOVED)
+        note_saved(e, err);
     bool again = e->saves_again && err != ERR_MOVED && e->state == ENTRY_OPEN;
     if (again)
         save_now(e);
@@ -387,16 +397,42 @@ void directory_save(struct directory_entry *e, void (*done)(void *user, int err)
         save_now(e);
 }
 
+void directory_save_later(struct directory_entry *e)
+{
+    if (!e->directory->store)
+        return;
+    e->is_unsaved = true;
+    save_later(e->directory, RESAVE_PAUSE_MS);
+}
+
+static void on_dropped_moved(void *user, int err)
+{
+    struct directory_entry *e = user;
+    e->directory->n_in_store--;
+    e->is_saving = false;
+    if (e->is_freed) {
+        free(e);
+        return;
+    }
+    e->is_unsaved = err == ERR_STORE;
+    if (e->is_unsaved)
+        save_later(e->directory, RESAVE_MS);
+    else
+        directory_say_stale(e, false);
+}
+
 static void save_anew(struct directory_entry *e)
 {
     struct directory *d = e->directory;
     e->is_unsaved = false;
-    if (e->state == ENTRY_MOVED) { /* given away without the store, maybe, which would say that it is here */
-        d->n_in_store++;
-        d->store->calls->drop(d->store->store, (struct span){e->pid, ID_CHARS}, e->epoch, on_dropped, d);
-    } else {
+    if (e->state != ENTRY_MOVED) {
         directory_save(e, NULL, NULL);
+        return;
     }
+    /* Given away without the store, maybe, which says that it is here. */
+    e->is_saving = true;
+    d->n_in_store++;
+    d->store->calls->drop(d->store->store, (struct span){e->pid, ID_CHARS}, e->epoch, on_dropped_moved, e);
 }
 
 static void on_resave(struct timer *t)
@@ -456,6 +492,7 @@ void directory_free(struct directory **dp)
     reactor_timer_cancel(d->reactor, &d->expire);
     reactor_timer_cancel(d->reactor, &d->resave);
     directory_end_claims(d);
+    directory_free_stale(d);
     HASH_ITER(hh, d->entries, e, tmp)
     {
         e->is_saving = false;

@@ -37,6 +37,7 @@ struct directory_entry {
         after; /* its client's first emit here comes behind this number of that origin; tag 0: of none */
     uint64_t after_seq;
     bool is_saving, saves_again, is_freed;
+    bool is_in_store, is_said_stale;
     bool is_unsaved;                      /* the store does not have it as it is, or may have lost it */
     struct save_wait *waits, *next_waits; /* for the save that is under way; for the one after it */
     uint64_t expires_ms;                  /* not OPEN */

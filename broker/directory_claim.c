@@ -105,12 +105,13 @@ static struct directory_entry *adopt(struct directory *d, const char pid[ID_CHAR
     e->bytes = copy;
     e->bytes_n = bytes.n;
     e->epoch = epoch;
+    e->is_in_store = true; /* here, or where it was before */
     directory_leave_open(e, ENTRY_ABSENT);
     return e;
 }
 
 /* It is this node's from now on. */
-static void take(struct directory_claim *c, struct span bytes, uint64_t epoch)
+static void take(struct directory_claim *c, struct span bytes, uint64_t epoch, bool by_mesh)
 {
     static struct entry check;
     struct directory *d = c->directory;
@@ -128,6 +129,8 @@ static void take(struct directory_claim *c, struct span bytes, uint64_t epoch)
             e, d->options.self.tag); /* it had been elsewhere since, and this node has not heard of it yet */
     }
     e = adopt(d, c->pid, bytes, epoch);
+    if (e && by_mesh)
+        directory_save_later(e);
     finish(c, e ? 0 : ERR_NOT_FOUND, e);
 }
 
@@ -176,7 +179,7 @@ static void on_claimed(void *user, int err, const struct store_claim *claim)
     c->in_store = false;
     c->directory->n_in_store--;
     if (err == 0)
-        take(c, claim->entry, claim->epoch);
+        take(c, claim->entry, claim->epoch, false);
     else if (err == ERR_MOVED)
         follow(c, claim->moved_to);
     else
@@ -198,7 +201,7 @@ static void go_on(struct directory_claim *c)
     struct directory *d = c->directory;
     struct directory_entry *e = directory_find(d, c->sid);
     if (c->owner != d->options.self.tag) {
-        if (d->store)
+        if (d->store && !directory_is_stale(d, c->sid))
             ask_store(c);
         else
             ask_owner(c);
@@ -260,8 +263,11 @@ static void on_ask(struct directory *d, struct mesh_origin from, const struct cl
         answer.result = CLAIM_YOURS;
         answer.epoch = e->epoch + 1;
         answer.entry = (struct span){e->bytes, e->bytes_n};
-        if (say(d, from, &answer) == 0)
+        if (say(d, from, &answer) == 0) {
+            directory_say_stale(e, e->is_in_store); /* which says that it is here, until it is told */
             directory_give_away(e, from.tag);
+            directory_save_later(e);
+        }
         return;
     }
     if (e && e->state == ENTRY_MOVED) {
@@ -280,9 +286,11 @@ static void adopt_late(struct directory *d, struct span bytes, uint64_t epoch)
         return;
     memcpy(pid, known.pid.p, ID_CHARS);
     id_public(pid, sid);
-    const struct directory_entry *e = directory_find(d, sid);
+    struct directory_entry *e = directory_find(d, sid);
     if (!e || e->state == ENTRY_MOVED)
-        adopt(d, pid, bytes, epoch);
+        e = adopt(d, pid, bytes, epoch);
+    if (e)
+        directory_save_later(e);
 }
 
 static void on_answer(struct directory *d, const struct claim *answer)
@@ -296,7 +304,7 @@ static void on_answer(struct directory *d, const struct claim *answer)
         return;
     reactor_timer_cancel(d->reactor, &c->timer);
     if (answer->result == CLAIM_YOURS)
-        take(c, answer->entry, answer->epoch);
+        take(c, answer->entry, answer->epoch, true);
     else if (answer->result == CLAIM_MOVED)
         follow(c, answer->moved_to);
     else
@@ -319,7 +327,10 @@ static void on_message(void *user, struct mesh_origin from, struct span bytes)
 void directory_listen(struct directory *d)
 {
     cluster_listen(d->cluster, MESH_TOPIC_SESSIONS,
-                   &(struct cluster_part){.user = d, .on_message = on_message});
+                   &(struct cluster_part){.user = d,
+                                          .on_set = directory_on_stale,
+                                          .on_void = directory_on_stale_void,
+                                          .on_message = on_message});
 }
 
 void directory_end_claims(struct directory *d)
