@@ -233,7 +233,7 @@ static enum agent_code check_emit(const struct agents *g, const struct agent_rec
 {
     const struct cluster *cluster = g->hub->cluster;
     *text = NULL;
-    if (!hub_allows(g->hub, r->nsp))
+    if (!hub_allows_agents(g->hub, r->nsp))
         return AGENT_E_NAMESPACE;
     if (r->ack_ms && r->confirm != AGENT_CONFIRM_NONE) {
         *text = "ack_ms and confirm do not go together";

@@ -275,7 +275,7 @@ void agent_act(struct agent *a, struct agent_record *r)
     struct agents *g = a->agents;
     if (!request_allowed(a, r))
         return;
-    if (!hub_allows(g->hub, r->nsp)) {
+    if (!hub_allows_agents(g->hub, r->nsp)) {
         agent_put_error(a, r->id, AGENT_E_NAMESPACE, NULL);
         return;
     }

@@ -47,6 +47,11 @@ bool hub_allows(const struct hub *h, struct span nsp)
     return span_in_list(list, nsp);
 }
 
+bool hub_allows_agents(const struct hub *h, struct span nsp)
+{
+    return !span_eq(nsp, SPAN(HUB_ADMIN)) && hub_allows(h, nsp);
+}
+
 struct nsp *hub_find(struct hub *h, struct span name)
 {
     struct nsp *nsp;

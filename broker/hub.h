@@ -153,6 +153,8 @@ static inline const struct hub_handler *hub_handler_of(const struct hub *h, stru
 /* ---- namespaces and members ---- */
 
 bool hub_allows(const struct hub *h, struct span nsp);
+/* The same for agents: the dashboard's namespace is not theirs. */
+bool hub_allows_agents(const struct hub *h, struct span nsp);
 /* NULL when nobody is connected to it. */
 struct nsp *hub_find(struct hub *h, struct span name);
 /* Finds or makes. NULL: too many namespaces, or no memory. */
