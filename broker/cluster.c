@@ -256,6 +256,7 @@ static void on_emit(void *user, struct mesh_origin from, uint64_t seq, const str
 {
     struct cluster *c = user;
     const struct hub_handler *handler = &c->hub->handler;
+    struct nsp *nsp = emit->skip.n ? hub_find(c->hub, emit->nsp) : NULL;
     struct emit e = {
         .nsp = emit->nsp,
         .to = emit->to,
@@ -270,6 +271,7 @@ static void on_emit(void *user, struct mesh_origin from, uint64_t seq, const str
         .origin = from.tag,
         .number = seq,
         .key = emit->key,
+        .skip = nsp ? nsp_find(nsp, emit->skip) : NULL, /* it may have come here since */
     };
     if (handler->on_emit)
         handler->on_emit(handler->user, &from, seq, &e);

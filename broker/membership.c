@@ -54,6 +54,7 @@ static void on_members(void *user, int err, const struct store_member *members, 
     if (err)
         return;
     look_for_peers(m, members, n);
+    mirror_on_members(m->mirror, members, n);
     if (!m->is_started && !m->is_filling) {
         m->is_filling = true;
         mirror_fill(m->mirror, members, n, on_filled, m);

@@ -18,13 +18,23 @@ struct mark {
     uint64_t at_ms, seq;
 };
 
+/* A dead origin whose last words are looked for. It may have gone on for a while after it was heard last: all that it has
+ * said was read when it was read after its lease had ended. */
+struct tail {
+    struct tail *next;
+    struct mesh_origin origin;
+    bool is_reading, has_ended;
+};
+
 /* An origin that is being read. */
 struct reading {
     struct reading *next;
     struct mirror *mirror;
     struct mesh_origin origin;
     uint64_t after;
-    bool is_start; /* mirror_fill() waits for it */
+    bool is_start;     /* mirror_fill() waits for it */
+    bool is_last;      /* its lease had ended before */
+    struct tail *tail; /* NULL: it is of a start */
 };
 
 struct mirror {
@@ -37,6 +47,7 @@ struct mirror {
     uint64_t acked; /* the store has all up to this number */
     uint64_t sent;  /* in the append that is under way */
     bool is_sending;
+    struct tail *tails;
     struct reading *readings; /* their answers are owed, but for the first fill's that wait for their turn */
     unsigned filling;
     void (*done)(void *user);
@@ -169,7 +180,16 @@ void mirror_resume(struct mirror *m)
 
 static void read_more(struct reading *r);
 
-static void end_reading(struct reading *r)
+static void drop_tail(struct mirror *m, struct tail *t)
+{
+    struct tail **at = &m->tails;
+    while (*at != t)
+        at = &(*at)->next;
+    *at = t->next;
+    free(t);
+}
+
+static void end_reading(struct reading *r, int err)
 {
     struct mirror *m = r->mirror;
     struct reading **at = &m->readings;
@@ -177,6 +197,10 @@ static void end_reading(struct reading *r)
     while (*at != r)
         at = &(*at)->next;
     *at = r->next;
+    if (r->tail)
+        r->tail->is_reading = false;
+    if (r->tail && !err && r->is_last)
+        drop_tail(m, r->tail);
     free(r);
     if (is_start && --m->filling == 0)
         m->done(m->done_user);
@@ -192,7 +216,7 @@ static void on_batches(void *user, int err, const struct store_batch *batch, uns
     if (err)
         log_event(LOG_WARN, "mirror_read", LOG_UINT("tag", r->origin.tag), LOG_TEXT("error", err_text(err)));
     if (err || n == 0)
-        end_reading(r);
+        end_reading(r, err);
     else
         read_more(r);
 }
@@ -234,11 +258,73 @@ void mirror_fill(struct mirror *m, const struct store_member *members, unsigned 
         done(user);
 }
 
+/* ---- the last words of the dead ---- */
+
+static bool same_origin(struct mesh_origin a, struct mesh_origin b)
+{
+    return a.tag == b.tag && a.boot == b.boot;
+}
+
+static void read_tail(struct mirror *m, struct tail *t, uint64_t received)
+{
+    struct reading *r = t->is_reading ? NULL : new_reading(m, t->origin, received);
+    if (!r)
+        return;
+    r->tail = t;
+    r->is_last = t->has_ended;
+    t->is_reading = true;
+    read_more(r);
+}
+
 void mirror_settle(struct mirror *m, struct mesh_origin origin, uint64_t received)
 {
-    struct reading *r = new_reading(m, origin, received);
-    if (r)
-        read_more(r);
+    struct tail *t = m->tails;
+    while (t && !same_origin(t->origin, origin))
+        t = t->next;
+    if (!t) {
+        t = calloc(1, sizeof(*t));
+        if (!t)
+            return;
+        *t = (struct tail){.next = m->tails, .origin = origin};
+        m->tails = t;
+    }
+    read_tail(m, t, received);
+}
+
+static bool is_listed_alive(const struct store_member *members, unsigned n, struct mesh_origin origin)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (same_origin(members[i].origin, origin))
+            return members[i].lives;
+    return false;
+}
+
+/* False: it is heard again, or not known here any more. */
+static bool is_dead(const struct mirror *m, struct mesh_origin origin, uint64_t *received)
+{
+    struct peers_position position[LIMIT_OFFSET_ORIGINS];
+    unsigned n = peers_positions(m->peers, position, LIMIT_OFFSET_ORIGINS);
+    for (unsigned i = 0; i < n; i++) {
+        if (!same_origin(position[i].origin, origin))
+            continue;
+        *received = position[i].received;
+        return !position[i].lives;
+    }
+    return false;
+}
+
+void mirror_on_members(struct mirror *m, const struct store_member *members, unsigned n)
+{
+    struct tail *next;
+    for (struct tail *t = m->tails; t; t = next) {
+        uint64_t received;
+        next = t->next;
+        t->has_ended = !is_listed_alive(members, n, t->origin);
+        if (is_dead(m, t->origin, &received))
+            read_tail(m, t, received);
+        else if (!t->is_reading)
+            drop_tail(m, t);
+    }
 }
 
 /* ---- start and end ---- */
@@ -270,6 +356,8 @@ void mirror_free(struct mirror **mp)
         m->readings = r->next;
         free(r);
     }
+    while (m->tails)
+        drop_tail(m, m->tails);
     msgpack_sbuffer_destroy(&m->batch);
     free(m);
     *mp = NULL;

@@ -33,7 +33,9 @@ void mirror_resume(struct mirror *m);
 /* Reads what is there of these origins into the peers' ring, before they start; then calls done. */
 void mirror_fill(struct mirror *m, const struct store_member *members, unsigned n, void (*done)(void *user),
                  void *user);
-/* Reads what is there of an origin behind the number received. */
+/* Reads what is there of a dead origin behind the number received, now, and then until its lease has ended. */
 void mirror_settle(struct mirror *m, struct mesh_origin origin, uint64_t received);
+/* The store has said who lives. */
+void mirror_on_members(struct mirror *m, const struct store_member *members, unsigned n);
 
 #endif
