@@ -287,8 +287,10 @@ static void begin_origin(struct peers *m, struct origin *o, uint64_t newest)
         o->newest = newest;
     if (fills && o->fill_to < newest)
         o->fill_to = newest;
-    if (!fills && o->received == 0)
+    if (!fills && o->received == 0) {
         o->received = newest;
+        records_tell_gap(m, o, 1, newest);
+    }
 }
 
 static void set_own(struct peer *p, struct span pub, struct span router)

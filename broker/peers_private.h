@@ -41,6 +41,7 @@ struct origin {
     uint64_t newest;   /* that anybody is known to have */
     uint64_t
         fill_to; /* what came before this node's start is taken up to here, for the ring only; 0: nothing */
+    uint64_t missed_to; /* clients were told that they missed what of it was said before the nodes met */
     struct held_list held;
     uint64_t progress_ms, asked_ms; /* of the hole being repaired */
     uint64_t asked_to;              /* the last number of the answer that is coming; 0: not known */
@@ -177,6 +178,8 @@ void records_take(struct peers *m, struct origin *o, const struct mesh_record *r
 void records_go_on(struct peers *m, struct origin *o);
 /* Asks for what is missing, or gives it up. */
 void records_look_for_holes(struct peers *m, struct origin *o);
+/* Numbers first..last will not be given to anybody here. */
+void records_tell_gap(struct peers *m, struct origin *o, uint64_t first, uint64_t last);
 /* The answer to a repair says that numbers up to this one are gone there. */
 void records_gone(struct peers *m, struct origin *o, struct mesh_origin says, uint64_t gone_to);
 void records_answer(struct peers *m, const struct peer *p, const struct mesh_repair *asked);

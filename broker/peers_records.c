@@ -68,8 +68,27 @@ static bool is_filling(const struct origin *o)
     return o->received < o->fill_to;
 }
 
+void records_tell_gap(struct peers *m, struct origin *o, uint64_t first, uint64_t last)
+{
+    log_event(LOG_WARN, "mesh_gap", LOG_UINT("tag", o->id.tag), LOG_UINT("boot", o->id.boot),
+              LOG_UINT("from", first), LOG_UINT("to", last));
+    metrics_add(m->metrics, METRIC_MESH_LOST, last - first + 1);
+    m->user.on_gap(m->user.user, o->id, first, last);
+}
+
+/* It has emitted before it met this node, which was ready then and had clients. */
+static void tell_missed(struct peers *m, struct origin *o, uint64_t first)
+{
+    if (!m->is_ready || first <= o->missed_to)
+        return;
+    o->missed_to = o->fill_to;
+    records_tell_gap(m, o, first, o->fill_to);
+}
+
 static void deliver(struct peers *m, struct origin *o, const struct mesh_record *record)
 {
+    if (record->kind == MESH_EMIT && record->seq <= o->fill_to)
+        tell_missed(m, o, record->seq);
     if (record->kind == MESH_EMIT && record->seq > o->fill_to)
         m->user.on_emit(m->user.user, o->id, record->seq, &record->emit);
     else if (record->kind == MESH_EMIT && m->user.on_past)
@@ -203,12 +222,11 @@ static void declare_lost(struct peers *m, struct origin *o, uint64_t last)
     o->waits_since_ms = 0;
     o->gone_n = 0;
     ring_restart(m->ring, o->id);
-    if (!is_silent) {
-        log_event(LOG_WARN, "mesh_gap", LOG_UINT("tag", o->id.tag), LOG_UINT("boot", o->id.boot),
-                  LOG_UINT("from", first), LOG_UINT("to", last));
-        metrics_add(m->metrics, METRIC_MESH_LOST, last - first + 1);
+    if (is_silent) {
+        tell_missed(m, o, first);
+    } else {
         presence_forget(o); /* who came and went in the gap is not known */
-        m->user.on_gap(m->user.user, o->id, first, last);
+        records_tell_gap(m, o, first, last);
     }
     records_go_on(m, o);
 }
@@ -330,6 +348,8 @@ int peers_fill(struct peers *m, struct mesh_origin id, struct span records)
         if (o->received == 0 ||
             (!m->is_ready && m->record.seq > o->received + 1)) { /* those between are gone */
             ring_restart(m->ring, id);
+            if (m->is_ready && m->record.seq > 1)
+                records_tell_gap(m, o, 1, m->record.seq - 1);
             o->received = m->record.seq - 1;
         }
         if (o->newest < m->record.seq)
