@@ -222,12 +222,11 @@ static void declare_lost(struct peers *m, struct origin *o, uint64_t last)
     o->waits_since_ms = 0;
     o->gone_n = 0;
     ring_restart(m->ring, o->id);
-    if (is_silent) {
+    presence_forget(o); /* who came and went in the gap is not known */
+    if (is_silent)
         tell_missed(m, o, first);
-    } else {
-        presence_forget(o); /* who came and went in the gap is not known */
+    else
         records_tell_gap(m, o, first, last);
-    }
     records_go_on(m, o);
 }
 

@@ -283,6 +283,8 @@ static void get_presence(struct mp_cursor *c, struct mesh_presence *presence, bo
     presence->nsp = mp_get_text(c, LIMIT_NAMESPACE_BYTES);
     presence->sid = mp_get_text(c, LIMIT_ROOM_BYTES);
     presence->n_rooms = rooms ? get_rooms(c, presence->rooms) : 0;
+    presence->epoch = 0;
+    presence->user = (struct span){NULL, 0};
 }
 
 static void get_heartbeat(struct mp_cursor *c, struct mesh_heartbeat *heartbeat)

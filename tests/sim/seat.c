@@ -138,7 +138,8 @@ static void raise_to(struct seat *s, unsigned origin, uint64_t seq)
         const struct truth_emit *e = &t->emit[o->emits[s->checked[origin]]];
         if (e->seq > seq)
             break;
-        if (s->has_base && must_have(s, e) && !has_come(s, e->number) && !was_told_gap(s, origin, e->seq))
+        bool is_due = s->has_base && e->at_ms >= s->begun_ms;
+        if (is_due && must_have(s, e) && !has_come(s, e->number) && !was_told_gap(s, origin, e->seq))
             fail(s, "a hole: emit %u (number %llu of origin %u) was not given, the offset says it was",
                  e->number, (unsigned long long)e->seq, origin);
     }

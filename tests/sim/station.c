@@ -86,11 +86,16 @@ static void on_emit(void *user, struct mesh_origin from, uint64_t seq, const str
 static void on_presence(void *user, struct mesh_origin from, enum mesh_kind kind,
                         const struct mesh_presence *presence)
 {
+    const struct station *s = user;
+    sim_say(s->sim, "%s hears %u of %.8s of %06x, epoch %" PRIu64, s->name, (unsigned)kind, presence->sid.p,
+            from.tag, presence->epoch);
     behind(user)->on_presence(behind(user)->user, from, kind, presence);
 }
 
 static void on_presence_void(void *user, struct mesh_origin from)
 {
+    const struct station *s = user;
+    sim_say(s->sim, "%s forgets who is at %06x", s->name, from.tag);
     note_met(user, from);
     behind(user)->on_presence_void(behind(user)->user, from);
 }
