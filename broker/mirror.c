@@ -23,7 +23,8 @@ struct mark {
 struct tail {
     struct tail *next;
     struct mesh_origin origin;
-    bool is_reading, has_ended;
+    bool is_reading;
+    uint64_t ended_ms; /* since when the store has not said that it lives; 0: it does */
 };
 
 /* An origin that is being read. */
@@ -33,7 +34,7 @@ struct reading {
     struct mesh_origin origin;
     uint64_t after;
     bool is_start;     /* mirror_fill() waits for it */
-    bool is_last;      /* its lease had ended before */
+    bool is_last;      /* its lease had ended long before */
     struct tail *tail; /* NULL: it is of a start */
 };
 
@@ -271,7 +272,8 @@ static void read_tail(struct mirror *m, struct tail *t, uint64_t received)
     if (!r)
         return;
     r->tail = t;
-    r->is_last = t->has_ended;
+    /* A store that has forgotten everything is told by who lives, soon. */
+    r->is_last = t->ended_ms && reactor_now_ms(m->reactor) - t->ended_ms >= STORE_LEASE_MS;
     t->is_reading = true;
     read_more(r);
 }
@@ -319,7 +321,10 @@ void mirror_on_members(struct mirror *m, const struct store_member *members, uns
     for (struct tail *t = m->tails; t; t = next) {
         uint64_t received;
         next = t->next;
-        t->has_ended = !is_listed_alive(members, n, t->origin);
+        if (is_listed_alive(members, n, t->origin))
+            t->ended_ms = 0;
+        else if (t->ended_ms == 0)
+            t->ended_ms = reactor_now_ms(m->reactor);
         if (is_dead(m, t->origin, &received))
             read_tail(m, t, received);
         else if (!t->is_reading)

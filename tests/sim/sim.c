@@ -169,9 +169,11 @@ static void run_until(struct sim *sim, uint64_t until_ms)
 static void on_delivery(struct net *net, unsigned from, unsigned to, struct span message)
 {
     struct sim *sim = net->user;
-    (void)from;
-    sim->station[to].is_touched = true;
-    truth_on_delivery(&sim->truth, to, message);
+    struct station *s = &sim->station[to];
+    s->is_touched = true;
+    /* Before that it may have to leave what it hears. */
+    if (s->is_ready && s->met_ms[sim->station[from].origin])
+        truth_on_delivery(&sim->truth, to, message);
 }
 
 /* ---- the run ---- */
