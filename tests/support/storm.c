@@ -106,9 +106,11 @@ static void end(struct client *c)
     c->state = AWAY;
 }
 
-static void fail(struct client *c)
+static void fail(struct client *c, const char *why)
 {
-    storm.failed++;
+    if (storm.failed++ == 0)
+        fprintf(stderr, "storm: client %u: %s: %.*s\n", c->index, why, (int)(c->n < 200 ? c->n : 200),
+                c->kept);
     end(c);
 }
 
@@ -150,7 +152,7 @@ static void upgrade(struct client *c)
     c->state = UPGRADING;
     getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &n);
     if (err) {
-        fail(c);
+        fail(c, strerror(err));
         return;
     }
     epoll_ctl(storm.epoll, EPOLL_CTL_MOD, c->fd, &event);
@@ -176,7 +178,7 @@ static void on_connected(struct client *c, const char *text)
     char sid[ID_BYTES], room[64];
     if (!find_text(text, "{\"sid\":\"", sid, sizeof(sid)) ||
         !find_text(text, "\"pid\":\"", c->pid, sizeof(c->pid))) {
-        fail(c);
+        fail(c, "the answer to CONNECT has no pid");
         return;
     }
     storm.recovered += strcmp(sid, c->sid) == 0;
@@ -217,7 +219,7 @@ static void on_text(struct client *c, const char *text)
         if (is_offset && storm.comes_back)
             is_up(c);
     } else {
-        fail(c);
+        fail(c, "a packet that is not expected");
     }
 }
 
@@ -268,7 +270,7 @@ static void take_head(struct client *c)
     if (!body)
         return;
     if (c->n < 12 || memcmp(c->kept + 9, "101", 3) != 0) {
-        fail(c);
+        fail(c, "no upgrade");
         return;
     }
     size_t head = (size_t)(body + 4 - c->kept);
@@ -286,8 +288,12 @@ static void on_input(struct client *c)
     }
     ssize_t n = recv(c->fd, c->kept + c->n, c->cap - c->n, 0);
     if (n <= 0) {
-        if (n == 0 || errno != EAGAIN)
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (c->state == UP)
             end(c);
+        else
+            fail(c, n < 0 ? strerror(errno) : "the connection ended");
         return;
     }
     c->n += (size_t)n;
