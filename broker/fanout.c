@@ -7,6 +7,8 @@
 #include "ack.h"
 #include "container.h"
 #include "err.h"
+#include "frames.h"
+#include "recovery.h"
 #include <stdlib.h>
 
 /* What may wait in line before its senders are not read any more, in members to be visited and in bytes; at the
@@ -41,6 +43,10 @@ struct job {
     uint64_t ack_id, number;
     uint64_t origin_number;
     uint32_t origin; /* of another node's emit; 0: of this one */
+    struct own_frames {
+        struct ahead *ahead; /* of whom they are: nearly always the same for all who have one */
+        struct slice frames;
+    } own;
     unsigned stage, n_stages;
     struct stage stages[];
 };
@@ -83,6 +89,51 @@ static bool is_had(const struct ahead *ahead, const struct job *job)
     return false;
 }
 
+static size_t ahead_bytes(const struct ahead *a)
+{
+    return sizeof(*a) + a->n * sizeof(a->have[0]);
+}
+
+static void forget_own(struct own_frames *own)
+{
+    if (own->ahead)
+        slice_unref(&own->frames);
+    free(own->ahead);
+    own->ahead = NULL;
+}
+
+/* For a client that has more than this node: the frames with an offset that says so. */
+static const struct slice *own_frames(struct job *job, struct socket *s)
+{
+    struct hub *h = s->nsp->hub;
+    struct own_frames *own = &job->own;
+    struct span common = frames_offset(&job->frames), offset;
+    if (!h->recovery || common.n == 0)
+        return &job->frames;
+    offset = recovery_own_offset(h->recovery, s, common);
+    if (!s->ahead)
+        return &job->frames;
+    if (own->ahead && own->ahead->n == s->ahead->n &&
+        memcmp(own->ahead, s->ahead, ahead_bytes(s->ahead)) == 0)
+        return &own->frames;
+    forget_own(own);
+    own->ahead = malloc(ahead_bytes(s->ahead));
+    if (!own->ahead || frames_with_offset(&h->engine->bytes, &job->frames, offset, &own->frames)) {
+        free(own->ahead);
+        own->ahead = NULL;
+        return &job->plain;
+    }
+    memcpy(own->ahead, s->ahead, ahead_bytes(s->ahead));
+    return &own->frames;
+}
+
+static const struct slice *frames_for(struct job *job, struct socket *s)
+{
+    if (s->session->recovery_off)
+        return &job->plain;
+    return s->ahead ? own_frames(job, s) : &job->frames;
+}
+
 static void deliver(struct fanout *f, struct job *job, struct socket *s)
 {
     if (s->ahead && job->origin && is_had(s->ahead, job))
@@ -92,7 +143,7 @@ static void deliver(struct fanout *f, struct job *job, struct socket *s)
         ack_expect(job->wait, s, job->ack_id);
     else
         s->offset_ms = f->now_ms; /* who is asked for an answer gets no offset */
-    const struct slice *frames = s->session->recovery_off ? &job->plain : &job->frames;
+    const struct slice *frames = frames_for(job, s);
     if (session_push(s->session, frames, job->messages, job->is_volatile))
         metrics_add(f->metrics, METRIC_DELIVERIES, job->messages);
 }
@@ -196,6 +247,7 @@ static void finish(struct job *job)
         ack_all_sent(job->wait);
     slice_unref(&job->frames);
     slice_unref(&job->plain);
+    forget_own(&job->own);
     unpin_stages(job);
     free(job);
 }

@@ -1,6 +1,7 @@
 #include "frames.h"
 #include "limit.h"
 #include "ws.h"
+#include <string.h>
 
 static size_t frame_length(enum ws_opcode opcode, size_t n)
 {
@@ -46,5 +47,41 @@ int frames_encode(struct bytes *b, const struct frames_packet *packet, struct sl
         p += ws_encode_head(p, WS_BINARY, true, packet->attachments[i].n);
         p = put(p, packet->attachments[i]);
     }
+    return 0;
+}
+
+static struct span text_of(const struct slice *frames)
+{
+    enum ws_opcode opcode;
+    size_t n, head_n = ws_own_head(frames->p, &opcode, &n);
+    return (struct span){(const char *)frames->p + head_n, n};
+}
+
+struct span frames_offset(const struct slice *frames)
+{
+    struct span text = text_of(frames);
+    const char *end = text.p + text.n - 2; /* the quote before the bracket */
+    if (text.n < 6 || end[0] != '"')
+        return (struct span){NULL, 0};
+    const char *quote = memrchr(text.p, '"', text.n - 2);
+    bool is_offset = quote && end - quote > 3 && quote[1] == '~' && quote[-1] == ',';
+    return is_offset ? (struct span){quote + 1, (size_t)(end - quote - 1)} : (struct span){NULL, 0};
+}
+
+int frames_with_offset(struct bytes *b, const struct slice *frames, struct span offset, struct slice *out)
+{
+    struct span text = text_of(frames), old = frames_offset(frames);
+    size_t before_n = (size_t)(old.p - text.p), text_n = before_n + offset.n + 2;
+    const char *rest = text.p + text.n;
+    size_t rest_n = (size_t)((const char *)frames->p + frames->n - rest);
+    int err = bytes_alloc(b, frame_length(WS_TEXT, text_n) + rest_n, out);
+    if (err)
+        return err;
+    uint8_t *p = out->p;
+    p += ws_encode_head(p, WS_TEXT, true, text_n);
+    p = put(p, (struct span){text.p, before_n});
+    p = put(p, offset);
+    p = put(p, SPAN("\"]"));
+    put(p, (struct span){rest, rest_n});
     return 0;
 }

@@ -20,4 +20,9 @@ struct frames_packet {
 /* The caller holds the reference. 0 or ERR_MEMORY. */
 int frames_encode(struct bytes *b, const struct frames_packet *packet, struct slice *out);
 
+/* The offset that such frames end their text with; n == 0: they have none. */
+struct span frames_offset(const struct slice *frames);
+/* The same frames with another offset in the place of theirs. The caller holds the reference. 0 or ERR_MEMORY. */
+int frames_with_offset(struct bytes *b, const struct slice *frames, struct span offset, struct slice *out);
+
 #endif

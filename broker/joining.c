@@ -226,26 +226,12 @@ void joining_accept(struct joining *j, struct span user, const struct span *room
 
 /* ---- one that comes back ---- */
 
-static int enter_again(struct joining *j, struct socket *s, const struct entry *known)
-{
-    static struct entry raised;
-    struct span since;
-    raised = *known;
-    int err = recovery_ahead(j->hub->recovery, j->since, &s->ahead, &since);
-    if (s->ahead)
-        raised.since = since;
-    if (!err)
-        err = directory_enter(j->entry, s, &raised);
-    if (!err && s->ahead)
-        directory_save(s->entry, NULL, NULL);
-    return err;
-}
-
 static void recover(struct joining *j, const struct entry *known)
 {
     j->json_user = strndup(known->user.n ? known->user.p : "", known->user.n);
     struct socket *s = j->json_user ? make_socket(j) : NULL;
-    if (!s || join_rooms(s, known->rooms, known->n_rooms) || enter_again(j, s, known)) {
+    if (!s || join_rooms(s, known->rooms, known->n_rooms) ||
+        recovery_ahead(j->hub->recovery, j->since, &s->ahead) || directory_enter(j->entry, s, known)) {
         if (s)
             hub_remove(s);
         fail(j);

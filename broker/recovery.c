@@ -177,12 +177,11 @@ enum recovery_verdict recovery_check(const struct recovery *r, const struct offs
                             : all; /* a new node, maybe, of which this one has not heard yet */
 }
 
-int recovery_ahead(struct recovery *r, const struct offset *since, struct ahead **ahead, struct span *text)
+int recovery_ahead(const struct recovery *r, const struct offset *since, struct ahead **ahead)
 {
     struct peers_position position[LIMIT_OFFSET_ORIGINS];
     unsigned n = peers_positions(r->peers, position, LIMIT_OFFSET_ORIGINS);
     struct ahead *a = NULL;
-    *ahead = NULL;
     for (unsigned i = 1; i < n; i++) {
         uint64_t has = seq_of(since, position[i].origin.tag);
         if (has <= position[i].received)
@@ -193,9 +192,35 @@ int recovery_ahead(struct recovery *r, const struct offset *since, struct ahead 
         a->have[a->n++].number = has;
     }
     *ahead = a;
-    if (a)
-        *text = write_offset(r, since);
     return 0;
+}
+
+/* Offsets do not name what is over for long. */
+static void forget_old(const struct recovery *r, struct socket *s)
+{
+    struct ahead *a = s->ahead;
+    for (unsigned i = a->n; i-- > 0;) {
+        struct peers_position p = recovery_position(r, a->have[i].origin);
+        if (p.origin.tag != a->have[i].origin || p.is_old)
+            a->have[i] = a->have[--a->n];
+    }
+    if (a->n > 0)
+        return;
+    free(a);
+    s->ahead = NULL;
+}
+
+struct span recovery_own_offset(struct recovery *r, struct socket *s, struct span offset)
+{
+    static struct offset own; /* large; the reactor's thread only */
+    int err = 0;
+    if (s->ahead)
+        forget_old(r, s);
+    if (!s->ahead || offset_decode(offset, &own))
+        return offset;
+    for (unsigned i = 0; i < s->ahead->n && !err; i++)
+        err = raise_to(&own, s->ahead->have[i].origin, s->ahead->have[i].number);
+    return write_offset(r, &own);
 }
 
 struct peers_position recovery_position(const struct recovery *r, uint32_t tag)
@@ -345,14 +370,15 @@ int recovery_replay(struct recovery *r, struct socket *s, const struct offset *s
 void recovery_tell_offset(struct recovery *r, struct socket *s)
 {
     struct slice frames;
-    int err = frames_encode(&s->session->engine->bytes,
-                            &(struct frames_packet){
-                                .type = SIO_EVENT,
-                                .nsp = nsp_name(s->nsp),
-                                .event = SPAN("\"bus:offset\""),
-                                .offset = recovery_offset(r, peers_newest(r->peers)),
-                            },
-                            &frames);
+    int err =
+        frames_encode(&s->session->engine->bytes,
+                      &(struct frames_packet){
+                          .type = SIO_EVENT,
+                          .nsp = nsp_name(s->nsp),
+                          .event = SPAN("\"bus:offset\""),
+                          .offset = recovery_own_offset(r, s, recovery_offset(r, peers_newest(r->peers))),
+                      },
+                      &frames);
     if (err)
         return;
     session_push(s->session, &frames, 1, false);

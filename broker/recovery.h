@@ -37,9 +37,11 @@ uint64_t recovery_catch_up_ms(const struct recovery *r);
  * of nothing is taken: they are over for long. ERR_LIMIT. */
 int recovery_later_of(const struct recovery *r, struct offset *o, const struct offset *first);
 
-/* What the client has of other nodes and this node does not have yet. NULL in *ahead: nothing. Else *text is an offset
- * for its entry, so that it is not given this at a later recovery; it lives until the next call. ERR_MEMORY. */
-int recovery_ahead(struct recovery *r, const struct offset *since, struct ahead **ahead, struct span *text);
+/* What the client has of other nodes and this node does not have yet. NULL in *ahead: nothing. ERR_MEMORY. */
+int recovery_ahead(const struct recovery *r, const struct offset *since, struct ahead **ahead);
+/* An offset for everybody, raised to what this socket has beyond it, so that its client never falls behind what it has;
+ * the offset itself when it is ahead of nobody any more. Lives until the next call. */
+struct span recovery_own_offset(struct recovery *r, struct socket *s, struct span offset);
 
 /* May everything that the owner of this entry has missed wait for one client? After recovery_check() said YES. */
 bool recovery_fits(struct recovery *r, const struct session *session, const struct offset *since,

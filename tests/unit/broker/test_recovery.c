@@ -339,6 +339,49 @@ static void test_late_words_and_another_move(void **state)
     assert_string_equal(p->log, "\"news\",1;\"news\",2;\"news\",3;");
 }
 
+/* What its client is told never falls behind what it has: the next node may know no more than this offset. */
+static void test_offset_of_who_is_ahead(void **state)
+{
+    (void)state;
+    struct span attachment = SPAN("\x01");
+    struct person *p = &people[0], *q = &people[1];
+    person_come(p, 0);
+    person_come(q, 1);
+    net_cut(&net, 0, 1, true);
+    net_cut(&net, 0, 2, true);
+    uint64_t had = say_to(0, NULL, 1);
+    net_step(&net);
+    uint32_t dead = nodes[0].self.tag;
+    person_hear(p);
+    net.node[0].is_frozen = true; /* nobody else has heard it, nor will */
+    sink_end(&p->k);
+    p->is_open = false;
+    p->connects = 0;
+    person_ask(p, 1);
+    assert_true(net_until(&net, is_recovered, p));
+    all_hear();
+    struct offset o = offset_of(p);
+    assert_int_equal(seq_of(&o, dead), had); /* of the offset after CONNECT */
+    for (int i = 2; i < 5; i++) {
+        emit(1, (struct emit){.attachments = &attachment, .n_attachments = i == 3}, i);
+        all_hear();
+        o = offset_of(p);
+        assert_int_equal(seq_of(&o, dead), had);
+        assert_int_equal(seq_of(&o, nodes[1].self.tag), peers_newest(nodes[1].peers));
+        o = offset_of(q);
+        assert_true(seq_of(&o, dead) < had);
+    }
+    assert_string_equal(p->log, "\"news\",1;\"news\",2;\"news\",3;\"news\",4;");
+    assert_string_equal(q->log, "\"news\",2;\"news\",3;\"news\",4;");
+    net_run(&net, KEEP_MS + 2 * PEER_TIMEOUT_MS); /* and then it is over for long */
+    say_to(1, NULL, 5);
+    all_hear();
+    o = offset_of(p);
+    assert_int_equal(seq_of(&o, dead), 0);
+    assert_null(socket_of(p, 1)->ahead);
+    net.node[0].is_frozen = false;
+}
+
 /* The dead node's last words were only in the mirror, or with a third node, when its client was back already. */
 static void test_last_words_come_after_the_client(void **state)
 {
@@ -426,6 +469,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_too_much_for_two_namespaces, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_late_words_of_a_frozen_node, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_late_words_and_another_move, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_offset_of_who_is_ahead, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_last_words_come_after_the_client, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_offsets_at_pings, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pings_are_too_rare, set_up_rare_pings, tear_down),
