@@ -36,6 +36,14 @@ void presence_forget(struct origin *o)
     held_drop_all(&o->late);
 }
 
+void presence_lose(struct origin *o, uint64_t last)
+{
+    if (o->presence == PRESENCE_KNOWN && o->presence_as_of < last)
+        presence_forget(o);
+    else if (o->presence == PRESENCE_ASKED && o->presence_since < last)
+        o->presence_since = last;
+}
+
 static void hold_late(struct origin *o, const struct mesh_record *record)
 {
     if (!held_fits(&o->late, record->raw) || held_add(&o->late, record->seq, record->raw))

@@ -188,6 +188,8 @@ void records_answer(struct peers *m, const struct peer *p, const struct mesh_rep
 
 /* The snapshot begins anew: whatever is said until it is asked for is in it. */
 void presence_forget(struct origin *o);
+/* Numbers up to this one are lost, so who came and went is not known: only what is said after that counts. */
+void presence_lose(struct origin *o, uint64_t last);
 void presence_ask(struct peers *m, struct origin *o);
 void presence_answer(struct peers *m, const struct peer *p);
 /* False: not a part of the snapshot that is wanted. */

@@ -222,7 +222,7 @@ static void declare_lost(struct peers *m, struct origin *o, uint64_t last)
     o->waits_since_ms = 0;
     o->gone_n = 0;
     ring_restart(m->ring, o->id);
-    presence_forget(o); /* who came and went in the gap is not known */
+    presence_lose(o, last);
     if (is_silent)
         tell_missed(m, o, first);
     else
