@@ -243,6 +243,8 @@ static void take_machine(struct agent *a, const struct agent_record *r)
         agent_put_error(a, r->id, err == ERR_VERSION ? AGENT_E_VERSION : AGENT_E_ARGUMENT, NULL);
     } else {
         agent_ok(a, r->id, agents_out(g, AGENT_OK));
+        if (g->on_machine)
+            g->on_machine(g->on_machine_user, r->raw);
     }
 }
 
@@ -603,4 +605,10 @@ void agents_drain(struct agents *g)
 struct machines *agents_machines(const struct agents *g)
 {
     return g->machines;
+}
+
+void agents_watch_machines(struct agents *g, void (*on_machine)(void *user, struct span message), void *user)
+{
+    g->on_machine = on_machine;
+    g->on_machine_user = user;
 }

@@ -52,5 +52,7 @@ void agents_drain(struct agents *a);
 void agents_receive(struct agents *a, struct span identity, struct span message);
 
 struct machines *agents_machines(const struct agents *a);
+/* on_machine is told of everything that an agent here says of a machine, once it is taken; NULL: nobody is. */
+void agents_watch_machines(struct agents *a, void (*on_machine)(void *user, struct span message), void *user);
 
 #endif

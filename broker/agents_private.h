@@ -199,6 +199,8 @@ struct agents {
     struct agents_options options;
     struct agents_link link;
     struct machines *machines;
+    void (*on_machine)(void *user, struct span message); /* NULL: nobody wants to know */
+    void *on_machine_user;
     struct agent *agents, *by_instance, *dirty;
     struct agents_member *members;
     struct group *groups;

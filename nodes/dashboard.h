@@ -19,7 +19,7 @@ struct dashboard_parts {
     struct cluster *cluster; /* NULL: this node is alone */
     const struct config *config;
     const struct web *web;     /* how the node is */
-    struct machines *machines; /* NULL: none can come to this node */
+    struct machines *machines; /* NULL: this node listens to no agents */
     struct mesh_origin self;
     const char *host; /* these are borrowed */
 };

@@ -12,6 +12,7 @@
 #include "gateway_node.h"
 #include "handover.h"
 #include "log.h"
+#include "machine_share.h"
 #include "pass.h"
 #include "peers_zmq.h"
 #include "persist.h"
@@ -45,6 +46,7 @@ struct node {
     struct cluster *cluster;
     struct collects *collects;
     struct gateway_node *gateway;
+    struct machine_share *machines;
     struct peers *peers;
     struct peers_zmq *zmq;
     struct persist *persist;
@@ -293,6 +295,7 @@ static int build_dashboard(struct node *n)
         .hub = n->hub,
         .cluster = n->cluster,
         .config = n->config,
+        .machines = n->web.agents ? agents_machines(n->web.agents) : NULL,
         .web = &n->web,
         .self = n->self,
         .host = n->host,
@@ -311,7 +314,9 @@ static int build_gateway(struct node *n)
     if (!n->gateway)
         return ERR_SYSTEM;
     n->web.agents = gateway_node_agents(n->gateway);
-    return 0;
+    if (n->cluster)
+        n->machines = machine_share_new(n->reactor, n->cluster, n->web.agents);
+    return n->cluster && !n->machines ? ERR_MEMORY : 0;
 }
 
 static int build(struct node *n, const struct node_parts *parts)
@@ -340,8 +345,12 @@ static int build(struct node *n, const struct node_parts *parts)
     if (!n->engine)
         return ERR_MEMORY;
     n->hub->engine = n->engine;
-    n->web = (struct web){
-        .hub = n->hub, .reactor = n->reactor, .metrics = n->metrics, .path = c->path, .base_path = c->base_path, .cors = cors};
+    n->web = (struct web){.hub = n->hub,
+                          .reactor = n->reactor,
+                          .metrics = n->metrics,
+                          .path = c->path,
+                          .base_path = c->base_path,
+                          .cors = cors};
     n->front = front_new(n->reactor, n->metrics, n->engine,
                          &(struct front_options){
                              .path = c->path,
@@ -382,6 +391,7 @@ static void take_apart(struct node *n)
     dashboard_free(&n->web.dashboard);
     front_free(&n->front);
     engine_free(&n->engine);
+    machine_share_free(&n->machines);
     gateway_node_free(&n->gateway);
     persist_free(&n->persist);
     collects_free(&n->collects);

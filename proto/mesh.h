@@ -59,6 +59,7 @@ enum mesh_topic {
     MESH_TOPIC_RELAY = 4,    /* connections whose session is on another host: relay.md */
     MESH_TOPIC_ACKS = 5,     /* acknowledgements that one emit collects over all nodes */
     MESH_TOPIC_DASHBOARD = 6, /* what pages of the dashboard ask of all nodes */
+    MESH_TOPIC_MACHINES = 7,  /* what machines say of themselves, from the node that their agent talks to: machine.md */
     MESH_TOPICS
 };
 

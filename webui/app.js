@@ -32,8 +32,12 @@ function show() {
   $('view').replaceChildren(current.root);
   document.title = `${texts.views[name]} · ${texts.title}`;
   for (const link of $('nav').children) {
-    if (link.hash === `#${name}`) link.setAttribute('aria-current', 'page');
-    else link.removeAttribute('aria-current');
+    if (link.hash === `#${name}`) {
+      link.setAttribute('aria-current', 'page');
+      $('nav').scrollLeft = link.offsetLeft - $('nav').clientWidth / 2;
+    } else {
+      link.removeAttribute('aria-current');
+    }
   }
   scrollTo(0, 0);
   current.update?.();

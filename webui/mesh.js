@@ -99,6 +99,9 @@ export function mesh() {
     setAttribute(map, 'class', nodes.length > 8 ? 'map many' : 'map');
     setAttribute(map, 'aria-label', t.map(count(nodes.length, 'nodes')));
     setHidden(map, big);
+    const heights = [...at.values()].map(({ y }) => y);
+    const top = Math.min(...heights) - 44;
+    setAttribute(map, 'viewBox', `0 ${top.toFixed(0)} ${SIZE} ${(Math.max(...heights) + 44 - top).toFixed(0)}`);
     if (!big) {
       keyed(lines, pairs(nodes), ({ key }) => key, () => element('g', {}, element('path'), element('text')), (line, pair) => drawLine(line, pair, at));
       keyed(knots, [...at.values()], ({ node }) => node.id, () => element('g', {}, element('title'), element('circle'), element('text')), drawNode);

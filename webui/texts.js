@@ -66,6 +66,7 @@ export const texts = {
     cpu: 'CPU', memory: 'Memory', load: 'Load', swap: 'Swap', network: 'Network', disks: 'Disks', up: 'Up', cores: (n) => `${n} cores`, busy: 'busy',
     lost: (ago) => `Not heard for ${ago}`, filesystems: 'File systems', read: 'read', write: 'write', rx: 'in', tx: 'out', of: 'of', pressure: 'Pressure',
     levels: { seconds: '10 min', tens: '2 h', minutes: '24 h' }, zoom: 'Drag to zoom in, double-click to zoom out.', temperature: 'Temperature',
+    lines: { cpu_busy: 'busy', cpu_iowait: 'waits for disks', memory_used: 'used', net_rx: 'in', net_tx: 'out', disk_read: 'read', disk_write: 'written', load_one: 'load (1 min)' }, time: 'Time',
     history: (name) => `${name}: history`, noHistory: 'No history of this machine yet: it comes with its first minute.', coreBars: 'Cores',
     processes: 'Processes of the bus',
   },

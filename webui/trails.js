@@ -44,10 +44,11 @@ export class Trails {
   // Sums of these series over these nodes, oldest first; NaN where nothing is known.
   sum(names, only) {
     const out = new Float32Array(SECONDS).fill(NaN);
+    const end = this.newest - 1; // of the second that is not over yet some nodes have not told
     for (const [key, trail] of this.byNode) {
       if (only && key !== only) continue;
       for (let i = 0; i < SECONDS; i++) {
-        const second = this.newest - SECONDS + 1 + i;
+        const second = end - SECONDS + 1 + i;
         const place = ((second % SECONDS) + SECONDS) % SECONDS;
         if (trail.at[place] !== second) continue;
         let sum = 0;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test as plainTest } from 'node:test';
 import { startCluster } from '../support/cluster.mjs';
-import { connectClients, openDashboard, seriousViolations, startBrowser, takePicture } from '../support/dashboard.mjs';
+import { connectClients, openDashboard, seriousViolations, startAgent, startBrowser, takePicture } from '../support/dashboard.mjs';
 import { eventually, sanitized } from '../support/servers.mjs';
 
 const test = (name, body) => plainTest(name, { timeout: 240000 }, body);
@@ -29,6 +29,7 @@ async function world(context, { clients = 24 } = {}) {
 test('every view shows live data, on any width and in both themes, and complains of nothing', async (t) => {
   const { cluster, clients } = await world(t);
   traffic(t, clients);
+  startAgent(t, cluster.nodes[0], 'kestrel');
   const browser = await startBrowser(t);
   const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
   await eventually(async () => (await page.locator('.tile[data-state=ready]').count()) === 3, 'three ready nodes');
@@ -36,7 +37,7 @@ test('every view shows live data, on any width and in both themes, and complains
   await eventually(async () => Number.parseInt(await page.locator('[data-total=emits]').innerText(), 10) > 20, 'emits');
   const shows = {
     overview: () => page.locator('.way.ok').nth(2).waitFor({ state: 'attached' }),
-    machines: () => page.getByText('No machine reports yet.').waitFor(),
+    machines: () => page.locator('[data-machine]', { hasText: 'kestrel' }).waitFor(),
     sessions: () => page.getByText('room-1').first().waitFor(),
     rooms: () => page.getByRole('link', { name: 'everybody' }).waitFor(),
     events: async () => {
@@ -94,6 +95,43 @@ test('a node that is killed turns its tile, and the page goes on from another on
   await cluster.start(0, []);
   await page.locator('.tile[data-node=node-0][data-state=ready]').waitFor();
   await eventually(async () => await page.locator('#banner').isHidden(), 'the banner to go');
+  await page.check();
+});
+
+test('machines are shown whichever node their agents talk to, with their history, and grey when they are lost', async (t) => {
+  const { cluster } = await world(t, { clients: 0 });
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
+  await goTo(page, 'Machines');
+  await page.getByText('No machine reports yet.').waitFor();
+  const agent = startAgent(t, cluster.nodes[1], 'kestrel');
+  const card = page.locator('[data-machine]', { hasText: 'kestrel' });
+  await card.waitFor();
+  const ids = new Set();
+  for (const { origin } of cluster.nodes) {
+    const { machines } = await eventually(async () => {
+      const told = await json(`${origin}/api/v1/machines`);
+      return told.machines[0]?.tick && told.machines[0].description && told;
+    }, 'the machine on every node');
+    assert.equal(machines.length, 1);
+    assert.equal(machines[0].description.name, 'kestrel');
+    ids.add(machines[0].id);
+  }
+  assert.equal(ids.size, 1);
+  const [id] = ids;
+  await eventually(async () => (await json(`${cluster.nodes[2].origin}/api/v1/machines?id=${id}&history=seconds`)).cpu_busy?.filter((value) => value !== null).length > 4, 'some history');
+  await page.getByRole('button', { name: 'kestrel: history' }).click();
+  await page.locator('dialog .uplot').nth(4).waitFor();
+  await takePicture(page, 'history-1280-dark');
+  for (const level of ['2 h', '24 h', '10 min']) {
+    await page.getByRole('button', { name: level, exact: true }).click();
+    await page.locator('dialog [aria-pressed=true]', { hasText: level }).waitFor();
+    await page.locator('dialog .uplot').nth(4).waitFor();
+  }
+  await page.keyboard.press('Escape');
+  await agent.stop();
+  await page.locator('.card.lost', { hasText: 'Not heard for' }).waitFor();
+  await takePicture(page, 'machine-lost-1280-dark');
   await page.check();
 });
 

@@ -1,11 +1,12 @@
 // The dashboard in a real Chromium: pages whose every complaint fails the test, and clients for them to show.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
 import { io } from 'socket.io-client';
-import { afterwards, PATIENCE_MS, root } from './servers.mjs';
+import { afterwards, bin, PATIENCE_MS, root, whileRunning } from './servers.mjs';
 
 const axeSource = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 export const pictures = path.join(root, 'out/dashboard');
@@ -69,4 +70,14 @@ export async function seriousViolations(page) {
 export async function takePicture(page, name) {
   fs.mkdirSync(pictures, { recursive: true });
   await page.screenshot({ path: path.join(pictures, `${name}.png`), fullPage: true });
+}
+
+// A starling-agent of this machine, under a name of its own.
+export function startAgent(context, node, name) {
+  const child = spawn(path.join(bin, 'starling-agent'), ['--nodes', `ipc://${node.agents}`, '--name', name, '--interval', '500'], { stdio: 'ignore' });
+  whileRunning(child);
+  const ended = new Promise((resolve) => { child.on('exit', resolve); });
+  const agent = { stop: async () => { child.kill('SIGTERM'); await ended; } };
+  afterwards(context, agent.stop);
+  return agent;
 }

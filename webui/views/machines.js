@@ -1,7 +1,7 @@
 import { get } from '../bus.js';
 import uPlot from '../vendor/uplot.js';
 import { element, empty, keyed, setAttribute, setHidden, setIcon, setText } from '../dom.js';
-import { age, byteRate, bytes, duration, percent, short } from '../format.js';
+import { age, byteRate, bytes, clock, duration, percent, short } from '../format.js';
 import { texts } from '../texts.js';
 import { dialog } from '../ui.js';
 
@@ -74,22 +74,36 @@ function show(root, p, { state, silent_ms, description: d, tick }) {
 
 // ---- history ----
 
+// name, what one of its units is, and its colour
 const charts = [
-  [t.cpu, [['cpu_busy', '--line'], ['cpu_iowait', '--rose']], (v) => percent(v), 100], [t.memory, [['memory_used', '--violet']], bytes],
-  [t.network, [['net_rx', '--teal'], ['net_tx', '--amber']], byteRate], [t.disks, [['disk_read', '--teal'], ['disk_write', '--amber']], byteRate], [t.load, [['load_one', '--line']], short],
+  [t.cpu, [['cpu_busy', 0.01, '--line'], ['cpu_iowait', 0.01, '--rose']], percent, 100], [t.memory, [['memory_used', 1024, '--violet']], bytes],
+  [t.network, [['net_rx', 1, '--teal'], ['net_tx', 1, '--amber']], byteRate], [t.disks, [['disk_read', 1, '--teal'], ['disk_write', 1, '--amber']], byteRate],
+  [t.load, [['load_one', 0.01, '--line']], short],
 ];
+
+// Of a machine that is young, what there is, but at least a tenth of the time.
+function young(told) {
+  const known = told.load_one.findIndex((value) => value !== null);
+  return Math.max(0, Math.min(known, Math.floor(told.load_one.length * 0.9)));
+}
+
+// With seconds where marks are closer than a minute.
+const times = (u, marks) => marks.map((s) => clock(s * 1000).slice(0, marks[1] - marks[0] < 60 ? 8 : 5));
 
 function plot(box, [title, lines, format, most], told) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
-  const times = told[lines[0][0]].map((_, i) => (told.from_ms + i * told.step_ms) / 1000);
+  const from = young(told);
+  const at = told.load_one.slice(from).map((_, i) => (told.from_ms + (from + i) * told.step_ms) / 1000);
   const axis = { stroke: colour('--faint'), grid: { stroke: colour('--edge'), width: 1 }, ticks: { show: false }, font: '12px system-ui' };
+  const label = (name) => t.lines[name];
   return new uPlot({
     title, width: box.clientWidth, height: 190, cursor: { sync: { key: 'history' }, drag: { x: true, y: false } },
     scales: { y: { range: (u, low, high) => [0, most ?? (high > 0 ? high * 1.1 : 1)] } },
-    axes: [axis, { ...axis, size: 80, values: (u, values) => values.map(format) }],
-    series: [{}, ...lines.map(([name, line2]) => ({ label: name.replaceAll('_', ' '), stroke: colour(line2), width: 1.6, points: { show: false }, value: (u, v) => (v === null ? '–' : format(v)) }))],
-  }, [times, ...lines.map(([name]) => told[name])], box);
+    axes: [{ ...axis, size: 30, values: times }, { ...axis, size: 84, values: (u, values) => values.map(format) }],
+    series: [{ label: t.time, value: (u, s) => (s === null ? '–' : clock(s * 1000)) },
+      ...lines.map(([name, , line2]) => ({ label: label(name), stroke: colour(line2), width: 1.6, points: { show: false }, value: (u, v) => (v === null ? '–' : format(v)) }))],
+  }, [at, ...lines.map(([name, unit]) => told[name].slice(from).map((value) => (value === null ? null : value * unit)))], box);
 }
 
 function history(id, name) {
