@@ -128,8 +128,7 @@ function history(id, name) {
 
 export function machines() {
   const grid = element('div', { class: 'cards' });
-  const none = empty(t.none, t.how, 'starling up --agent');
-  none.append(element('p', {}, t.or), element('pre', { tabindex: 0 }, `starling-agent --nodes tcp://${location.hostname}:${Number(location.port || 80) + 100}`));
+  const none = empty(t.none, t.how, `starling-agent --nodes tcp://${location.hostname}:${Number(location.port || 80) + 100}`);
   const root = element('div', {}, grid, none);
   setHidden(none, true);
   const load = async () => {
