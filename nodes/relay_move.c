@@ -11,8 +11,9 @@
 #include <sys/socket.h>
 
 enum {
-    MOVE_LOOK_MS = 5, /* until a session can move */
-    MOVE_TRIES = 400,
+    MOVE_LOOK_MS = 5, /* until a session can move: most can at once */
+    MOVE_TRIES = 400, /* then it is looked at only now and then */
+    MOVE_LATER_MS = 1000,
     MOVED_MAX = 65536,
     OUTPUT_BYTES = 256 * 1024, /* of a session that moves; as much again may be in the socket pair */
 };
@@ -153,15 +154,22 @@ void relay_on_move_time(struct timer *timer)
         return;
     if (can_move(t, s))
         move(t, s);
-    else if (t->tries++ < MOVE_TRIES)
-        reactor_timer_set(t->relay->reactor, timer, MOVE_LOOK_MS);
+    else
+        reactor_timer_set(t->relay->reactor, timer, t->tries++ < MOVE_TRIES ? MOVE_LOOK_MS : MOVE_LATER_MS);
+}
+
+/* False: it never can. */
+static bool may_move(const struct session *s)
+{
+    const struct hub *h = s->engine->app_data;
+    return h->recovery && !s->recovery_off && !s->base64;
 }
 
 void relay_upgraded(struct relay *r, struct conn *c)
 {
     struct tunnel *t;
     HASH_FIND(hh_number, r->numbered, &c->relayed, sizeof(c->relayed), t);
-    if (!t)
+    if (!t || !may_move(c->session))
         return;
     memcpy(t->sid, c->session->sid, ID_CHARS);
     t->tries = 0;

@@ -5,6 +5,7 @@ import {
   arrived, enter, get, metric, nothingLeft, open, post, relays, startApart, upgrade, url,
 } from '../support/apart.mjs';
 import { afterwards, eventually, sleep } from '../support/servers.mjs';
+import { startRedis } from '../support/redis.mjs';
 import { Connection, OPCODE, WebSocketPeer, encodeFrame, encodeRequest, target } from '../support/wire.mjs';
 
 const WEBSOCKETS = 'starling_sessions{transport="websocket"}';
@@ -246,6 +247,8 @@ test('half a message, an acknowledgement owed either way: the session moves when
   await eventually(() => got.some((text) => text.startsWith('437[')), 'its answer');
   await sleep(100);
   assert.equal(await arrived(other), before);
+  await sleep(2500); // nobody looks so often any more
+  assert.equal(await arrived(other), before);
   socket.send(`43${question.match(/^42(\d+)/)[1]}["answer"]`);
   assert.equal((await asked).acks.length, 1);
   await eventually(async () => await arrived(other) > before, 'the session to move');
@@ -340,4 +343,48 @@ test('limits of the owner count for what is relayed to it', async (t) => {
   await Promise.all(polls.map(({ done }) => done));
   await nothingLeft(own, other);
   await post(other, await enter(own), '421["bus:who","x"]');
+});
+
+test('with Redis: rooms joined until the last moment move along, and the session outlives its new node, too', async (t) => {
+  const redis = await startRedis(t);
+  const [own, other] = await startApart(t, { dies: true, redis: redis.url });
+  afterwards(t, () => own.stop());
+  const sid = await open(own);
+  const { socket, got, closed } = await upgrade(other, sid);
+  await post(own, sid, '40');
+  await eventually(async () => {
+    const text = await get(own, sid);
+    got.push(...text.split('\x1e'));
+    return got.some((packet) => packet.startsWith('40{'));
+  }, 'the answer to CONNECT');
+  socket.send('5');
+  let rooms = 0;
+  await eventually(async () => {
+    socket.send(`42["bus:join","room-${rooms++}"]`); // nobody waits for an answer
+    return await arrived(other) === 1;
+  }, 'the session to move');
+  socket.send('421["bus:who","room-0"]');
+  await eventually(() => got.some((text) => text.startsWith('431[')), 'an answer after the move');
+  for (let i = 0; i < rooms; i++) await emit(own, { to: `room-${i}`, event: 'n', args: [i] });
+  const all = Array.from({ length: rooms }, (_, i) => i);
+  await eventually(() => numbers(got).length >= rooms, 'an event to each room');
+  assert.deepEqual(numbers(got), all);
+  const connected = JSON.parse(got.find((text) => text.startsWith('40{')).slice(2));
+  const offset = JSON.parse(got.filter((text) => text.startsWith('42["n"')).at(-1).slice(2)).at(-1);
+  await other.kill();
+  await closed;
+  await emit(own, { to: 'room-0', event: 'n', args: [rooms] });
+  const again = await WebSocketPeer.open(own);
+  await again.receive();
+  again.send(`40${JSON.stringify({ pid: connected.pid, offset })}`);
+  const back = await eventually(async () => {
+    const message = await again.receive();
+    return message.startsWith('40{') && JSON.parse(message.slice(2));
+  }, 'the answer to CONNECT');
+  assert.equal(back.sid, connected.sid);
+  assert.equal(await eventually(async () => {
+    const message = await again.receive();
+    return message.startsWith('42["n"') && JSON.parse(message.slice(2))[1];
+  }, 'what it has missed'), rooms);
+  again.connection.drop();
 });
