@@ -101,13 +101,16 @@ void request_failed(struct request *q, const struct agent_record *error)
 {
     struct agent *a = q->agent;
     if (a) {
+        /* error may be what agents_out() empties. */
+        struct span code = error->code, text = error->text, data = error->data;
+        bool has_data = agent_has(error, AGENT_F_DATA);
         struct agent_record *r = agents_out(a->agents, AGENT_ERROR);
         unlink_request(q);
         r->id = q->id;
-        r->code = error->code;
-        r->text = error->text;
-        if (agent_has(error, AGENT_F_DATA))
-            agent_with(r, AGENT_F_DATA)->data = error->data;
+        r->code = code;
+        r->text = text;
+        if (has_data)
+            agent_with(r, AGENT_F_DATA)->data = data;
         agent_put(a, r);
     }
     free(q);

@@ -33,11 +33,12 @@ struct cluster {
     struct mesh_record record; /* large: one is enough */
 };
 
+#define ORIGIN_ROOM_MARK '\xff'
 enum { ORIGIN_ROOM_BYTES = 13 };
 
 static struct span origin_room(char text[ORIGIN_ROOM_BYTES], struct mesh_origin o)
 {
-    text[0] = '\xff';
+    text[0] = ORIGIN_ROOM_MARK;
     memset(text + 1, 0, ORIGIN_ROOM_BYTES - 1);
     memcpy(text + 1, &o.tag, sizeof(o.tag));
     memcpy(text + 5, &o.boot, sizeof(o.boot));
@@ -492,7 +493,7 @@ bool cluster_origin_of(const struct socket *s, struct mesh_origin *origin)
 {
     for (uint32_t i = 0; i < s->n_places; i++) {
         const struct room *room = s->places[i].room;
-        if (room->name_n != ORIGIN_ROOM_BYTES || room->name[0] != '\0')
+        if (room->name_n != ORIGIN_ROOM_BYTES || room->name[0] != ORIGIN_ROOM_MARK)
             continue;
         memcpy(&origin->tag, room->name + 1, sizeof(origin->tag));
         memcpy(&origin->boot, room->name + 5, sizeof(origin->boot));
