@@ -44,6 +44,7 @@ static void agent_free(struct agent *a)
 {
     struct agents *g = a->agents;
     a->is_over = true;
+    a->is_dirty = true; /* it does not come into that list any more */
     tasks_fail(a, NULL);
     while (a->regs)
         reg_free(a->regs, a->over_reason);
@@ -53,7 +54,8 @@ static void agent_free(struct agent *a)
     if (a->number)
         agents_set(g, GATEWAY_INSTANCE, a->number, (struct span){"", 0});
     HASH_DELETE(hh, g->agents, a);
-    HASH_DELETE(hh_instance, g->by_instance, a);
+    if (!a->is_replaced)
+        HASH_DELETE(hh_instance, g->by_instance, a);
     metrics_set(g->metrics, METRIC_AGENTS, HASH_COUNT(g->agents));
     agent_free_out(a);
     free(a);
@@ -157,6 +159,14 @@ static struct agent *agent_new(struct agents *g, struct span identity, const str
     return a;
 }
 
+/* It is freed at the end of the turn; until then another one has its name. */
+static void replace(struct agent *older)
+{
+    agent_end(older, AGENT_E_REPLACED, "died");
+    HASH_DELETE(hh_instance, older->agents->by_instance, older);
+    older->is_replaced = true;
+}
+
 static void take_hello(struct agents *g, struct span identity, const struct agent_record *r)
 {
     struct agent *older;
@@ -169,11 +179,8 @@ static void take_hello(struct agents *g, struct span identity, const struct agen
         return;
     }
     HASH_FIND(hh_instance, g->by_instance, r->instance.p, r->instance.n, older);
-    if (older) {
-        agent_end(older, AGENT_E_REPLACED, "died");
-        agent_flush(older);
-        agent_free(older);
-    }
+    if (older)
+        replace(older);
     struct agent *a = agent_new(g, identity, r);
     if (!a) {
         send_error(g, identity, AGENT_E_MEMORY, NULL);
@@ -411,7 +418,8 @@ static void take_message(struct agent *a, struct span message)
     bool in_excess = a->received >= a->granted;
     a->heard_ms = agents_now(a->agents);
     a->received += message.n;
-    if (a->received > a->granted + AGENTS_WINDOW + AGENT_BATCH_BYTES && in_excess) {
+    a->excess += in_excess ? message.n : 0;
+    if (a->excess > AGENTS_WINDOW) {
         agent_end(a, AGENT_E_CREDIT, "died");
         return;
     }

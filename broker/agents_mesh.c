@@ -16,14 +16,20 @@ int agents_tell_node(struct agents *g, struct mesh_origin to, const struct gatew
     return cluster_tell(g->hub->cluster, to, MESH_TOPIC_AGENTS, (struct span){b->data, b->size});
 }
 
-void agents_answer(struct agents *g, struct mesh_origin to, uint64_t number, struct agent_record *r)
+void agents_answer(struct agents *g, struct mesh_origin to, uint64_t number, struct agent_record *r,
+                   const struct agents_member *by)
 {
     if (is_own(g, to)) {
         calls_answer(g, to, number, r);
         return;
     }
     r->id = number;
-    agents_tell_node(g, to, &(struct gateway_head){.op = GATEWAY_ANSWER, .number = number}, r);
+    struct gateway_head head = {.op = GATEWAY_ANSWER, .number = number};
+    if (by) {
+        head.target = by->key.number;
+        head.after = member_load(by);
+    }
+    agents_tell_node(g, to, &head, r);
 }
 
 void agents_answer_error(struct agents *g, struct mesh_origin to, uint64_t number, enum agent_code code)
@@ -31,7 +37,14 @@ void agents_answer_error(struct agents *g, struct mesh_origin to, uint64_t numbe
     struct agent_record *r = agents_out(g, AGENT_ERROR);
     r->code = span_of(agent_code(code));
     r->text = span_of(agent_code_text(code));
-    agents_answer(g, to, number, r);
+    agents_answer(g, to, number, r, NULL);
+}
+
+static void take_load(struct agents *g, struct mesh_origin from, uint64_t number, uint64_t load)
+{
+    struct agents_member *m = number ? member_find(g, from, number) : NULL;
+    if (m)
+        m->others = load > m->own ? load - m->own : 0;
 }
 
 static void take_loads(struct agents *g, struct mesh_origin from, struct span rest)
@@ -40,11 +53,8 @@ static void take_loads(struct agents *g, struct mesh_origin from, struct span re
     struct gateway_load load;
     if (gateway_open_loads(rest, &loads))
         return;
-    while (gateway_next_load(&loads, &load)) {
-        struct agents_member *m = member_find(g, from, load.number);
-        if (m)
-            m->others = load.load > m->own ? load.load - m->own : 0;
-    }
+    while (gateway_next_load(&loads, &load))
+        take_load(g, from, load.number, load.load);
 }
 
 void agents_say_loads(struct agents *g)
@@ -71,7 +81,7 @@ static void deliver(struct agents *g, struct mesh_origin from, const struct gate
     if (code != AGENT_CODES && head->number)
         agents_answer_error(g, from, head->number, code);
     else if (r->kind == AGENT_TOLD && head->number)
-        agents_answer(g, from, head->number, agents_out(g, AGENT_OK));
+        agents_answer(g, from, head->number, agents_out(g, AGENT_OK), NULL);
 }
 
 static bool is_for_agents(enum agent_kind kind)
@@ -90,6 +100,7 @@ static void take_record(struct agents *g, struct mesh_origin from, const struct 
     case GATEWAY_ANSWER:
         if ((r->kind == AGENT_OK || r->kind == AGENT_ERROR) && !act_answered(g, from, head->number, r))
             calls_answer(g, from, head->number, r);
+        take_load(g, from, head->target, head->after);
         return;
     case GATEWAY_ACT:
         act_serve(g, from, head, r);

@@ -90,6 +90,7 @@ struct agent {
     uint64_t heard_ms, sent_ms;
     /* bytes, see "Flow control" */
     uint64_t received, granted;
+    uint64_t excess;     /* of what was received without a grant */
     uint64_t unfinished; /* of what was received: of requests that are not answered */
     uint64_t sent, credit, first_credit;
     uint64_t unread; /* of what was sent, as far as is known */
@@ -97,6 +98,7 @@ struct agent {
     struct parcel *blocked, **blocked_end; /* whole messages that the link did not take */
     size_t blocked_bytes;
     bool is_dirty;           /* in the list of those that are flushed at the end of the turn */
+    bool is_replaced;        /* not in the table of instances any more */
     bool is_over;            /* to be freed at the end of the turn */
     const char *over_reason; /* for those who watch its addresses */
     bool tells_node;         /* NODE could not be sent */
@@ -427,7 +429,9 @@ void agents_on_message(void *user, struct mesh_origin from, struct span bytes);
 int agents_tell_node(struct agents *g, struct mesh_origin to, const struct gateway_head *head,
                      const struct agent_record *r);
 /* r: OK or ERROR, to a call's home. */
-void agents_answer(struct agents *g, struct mesh_origin to, uint64_t number, struct agent_record *r);
+/* by: who has answered, or NULL. */
+void agents_answer(struct agents *g, struct mesh_origin to, uint64_t number, struct agent_record *r,
+                   const struct agents_member *by);
 void agents_answer_error(struct agents *g, struct mesh_origin to, uint64_t number, enum agent_code code);
 void agents_say_loads(struct agents *g);
 

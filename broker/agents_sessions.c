@@ -371,7 +371,7 @@ static void serve_now(struct agents *g, struct mesh_origin from, uint64_t number
     }
     struct agent_record *ok = agents_out(g, AGENT_OK);
     agent_with(ok, AGENT_F_COUNT)->count = count;
-    agents_answer(g, from, number, ok);
+    agents_answer(g, from, number, ok, NULL);
 }
 
 void act_serve(struct agents *g, struct mesh_origin from, const struct gateway_head *head,

@@ -187,7 +187,7 @@ void task_answered(struct agent *a, struct agent_record *r)
         t->admission = NULL;
     }
     drop_task(t);
-    agents_answer(g, from, number, r);
+    agents_answer(g, from, number, r, reg->member);
     reg_go_on(reg);
 }
 

@@ -1,0 +1,175 @@
+// Agents that die, that do not read, that say what they should not, and groups under load while members are killed.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createRequire } from 'node:module';
+import { test } from 'node:test';
+import { Agent, KIND, agentFor } from '../support/agent.mjs';
+import { startCluster } from '../support/cluster.mjs';
+import { MODES, call, connected, metric, occurrence, received } from '../support/clients.mjs';
+import { eventually, whileRunning } from '../support/servers.mjs';
+
+const { encode } = createRequire(new URL('../../agent/examples/', import.meta.url))('@msgpack/msgpack');
+const { EMIT, SUBSCRIBE, HANDLE, REGISTER, CALL, CREDIT, BYE, ERROR } = KIND;
+const RECOVERY = { recovery: 120000 };
+
+// An agent in a process of its own, that can be killed: it answers `work` with its name.
+const PROGRAM = `
+  import { Agent, KIND } from ${JSON.stringify(new URL('../support/agent.mjs', import.meta.url).href)};
+  const [endpoint, name] = process.argv.slice(1);
+  const agent = await new Agent(endpoint, { name: 'workers' }).open();
+  // Each is as fast as the others.
+  agent.handlers[KIND.CALL] = () => new Promise((resolve) => setTimeout(resolve, 5, { args: JSON.stringify([name]) }));
+  await agent.request(KIND.HANDLE, { events: ['work'] });
+  console.log('ready');
+  process.stdin.on('end', () => process.exit()).resume();
+`;
+
+async function worker(t, node, name) {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', PROGRAM, `ipc://${node.agents}`, name],
+    { stdio: ['pipe', 'pipe', 'inherit'] });
+  whileRunning(child);
+  t.after(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  return child;
+}
+
+test('a group shares its work evenly, and no call is left alone when members and nodes are killed', async (t) => {
+  const cluster = await startCluster(t, 3, RECOVERY);
+  const workers = await Promise.all(cluster.nodes.map((node, k) => worker(t, node, `w${k}`)));
+  const sockets = await Promise.all([0, 1, 2, 0, 1, 2].map((k) => connected(t, cluster.nodes[k], { reconnection: false, ...MODES.websocket })));
+  const EACH = 500, counts = {};
+  await Promise.all(sockets.map(async (socket) => {
+    for (let i = 0; i < EACH; i += 10) {
+      for (const name of await Promise.all(Array.from({ length: 10 }, () => call(socket, 'work')))) counts[name] = (counts[name] ?? 0) + 1;
+    }
+  }));
+  const mean = sockets.length * EACH / 3;
+  for (const k of [0, 1, 2]) assert.ok(Math.abs(counts[`w${k}`] - mean) <= mean / 10, JSON.stringify(counts));
+
+  // Every call is answered: by a worker, or with an error that says why.
+  const codes = {};
+  let stopped = false, calls = 0;
+  const load = sockets.filter((_, i) => i % 3 !== 2).map(async (socket) => {
+    while (!stopped) {
+      const answer = await socket.timeout(8000).emitWithAck('work');
+      const what = typeof answer === 'string' ? 'answered' : answer.code ?? answer.error;
+      codes[what] = (codes[what] ?? 0) + 1;
+      calls++;
+    }
+  });
+  await eventually(() => calls > 200, 'the load to begin');
+  workers[0].kill('SIGKILL');
+  await eventually(() => calls > 600, 'calls to go on');
+  await cluster.nodes[2].kill();
+  const before = calls;
+  await eventually(() => calls > before + 400, 'calls to go on without the node');
+  stopped = true;
+  await Promise.all(load);
+  assert.ok(codes.answered > 400, JSON.stringify(codes));
+  assert.deepEqual(Object.keys(codes).filter((code) => !['answered', 'died'].includes(code)), [], JSON.stringify(codes));
+  // Only what was under way.
+  assert.ok((codes.died ?? 0) < 50, JSON.stringify(codes));
+});
+
+test('what an agent says wrong costs an answer, and nobody else anything', async (t) => {
+  const cluster = await startCluster(t, 1, RECOVERY);
+  const [node] = cluster.nodes;
+  const good = await agentFor(t, node);
+  const bad = await agentFor(t, node);
+  const wrong = async (bytes, code) => {
+    bad.sendBytes(bytes);
+    const [, id, got] = await bad.take(ERROR);
+    assert.equal(got, code);
+    return id;
+  };
+  assert.equal(await wrong(Buffer.from('c1', 'hex'), 'malformed'), 0);
+  assert.equal(await wrong(Buffer.from('9210', 'hex'), 'malformed'), 0);
+  assert.equal(await wrong(Buffer.from('91dfffffffff', 'hex'), 'malformed'), 0);
+  assert.equal(await wrong(encode([99, 7]), 'unknown_kind'), 7);
+  assert.equal(await wrong(encode([66, 7, 1, '/', 's', 'e', '[]']), 'unknown_kind'), 7);
+  assert.equal(await wrong(encode([EMIT, 5, '/', null, 'e']), 'argument'), 5);
+  assert.equal(await wrong(encode([EMIT, 5, '/', 'text', 'e', '[]']), 'argument'), 5);
+  assert.equal(await wrong(encode([EMIT, 5, '/', null, 'e'.repeat(257), '[]']), 'limit'), 5);
+  assert.equal(await wrong(encode([EMIT, 5, '/', null, 'e', '[1,]']), 'json'), 5);
+  assert.equal(await wrong(encode([EMIT, 5, '/', null, 'bus:x', '[]']), 'reserved'), 5);
+  assert.equal(await wrong(encode([SUBSCRIBE, 0]), 'id'), 0);
+  assert.equal(await wrong(encode([KIND.UNDO, 8, 77]), 'not_found'), 8);
+  assert.equal(await wrong(encode([KIND.HELLO, 1, 'n', 'i', 5]), 'hello'), 0);
+  bad.send([KIND.OK, 12345], [KIND.OK, 0, { args: '[1,]' }]);
+  bad.send([REGISTER, 30, 'same'], [REGISTER, 30, 'other']);
+  assert.equal((await bad.take(ERROR)).at(2), 'json');
+  assert.equal((await bad.take((record) => record[0] === ERROR && record[2] === 'id', 'id'))[1], 30);
+  assert.match((await bad.emit('fine')).emit, /:\d+$/);
+
+  // Who has not said HELLO is told so; a hundred messages that nobody can read are enough.
+  const stranger = new Agent(`ipc://${node.agents}`);
+  t.after(() => stranger.close());
+  const opening = stranger.open();
+  await opening;
+  for (let i = 0; i < 120; i++) stranger.sendBytes(Buffer.from('c1', 'hex'));
+  assert.equal((await stranger.take(BYE))[1], 'malformed');
+  stranger.send([EMIT, 3, '/', null, 'e', '[]']);
+  assert.equal((await stranger.take((record) => record[0] === ERROR && record[2] === 'hello', 'hello'))[1], 0);
+  assert.match((await good.emit('fine')).emit, /:\d+$/);
+});
+
+test('the same instance on another connection, at any node, ends the older one', async (t) => {
+  const cluster = await startCluster(t, 2, RECOVERY);
+  const first = await agentFor(t, cluster.nodes[0], { instance: 'one' });
+  const second = await agentFor(t, cluster.nodes[0], { instance: 'one' });
+  assert.equal((await first.take(BYE))[1], 'replaced');
+  const third = await agentFor(t, cluster.nodes[1], { instance: 'one' });
+  assert.equal((await second.take(BYE))[1], 'replaced');
+  const fourth = await agentFor(t, cluster.nodes[0], { instance: 'one' });
+  assert.equal((await third.take(BYE))[1], 'replaced');
+  assert.match((await fourth.emit('x')).emit, /^node-0/);
+});
+
+test('an agent that sends more than it was granted is told, and ended when it goes on', async (t) => {
+  const cluster = await startCluster(t, 1, RECOVERY);
+  const agent = await agentFor(t, cluster.nodes[0]);
+  await agent.request(HANDLE, { events: ['never'] });
+  // Unanswered asks hold the window: nobody takes them from this agent, which answers nothing.
+  await agent.request(REGISTER, 'self');
+  const body = 'x'.repeat(60000);
+  for (let i = 0; i < 60; i++) agent.send([KIND.ASK, 1000 + i, 'self', body, { deadline_ms: 20000 }]);
+  const [, , code] = await agent.take(ERROR);
+  assert.equal(code, 'credit');
+  assert.equal((await agent.take(BYE))[1], 'credit');
+});
+
+test('agents that stop reading are bounded, and cost others nothing', async (t) => {
+  const COUNT = process.env.STARLING_SANITIZED ? 100 : 1000;
+  const cluster = await startCluster(t, 2, RECOVERY);
+  const deaf = [];
+  t.after(() => deaf.forEach((agent) => agent.close()));
+  for (let i = 0; i < COUNT; i += 50) {
+    deaf.push(...await Promise.all(Array.from({ length: 50 }, async () => {
+      const agent = await new Agent(`ipc://${cluster.nodes[0].agents}`, { name: 'deaf', window: 65536 }).open();
+      agent.grants = false;
+      await agent.request(SUBSCRIBE, {});
+      await agent.request(HANDLE, { events: ['deaf'], deadline_ms: 200 });
+      return agent;
+    })));
+  }
+  const rss = async () => (await metric(cluster.nodes[0], 'process_resident_memory_bytes')) / 2 ** 20;
+  const source = await agentFor(t, cluster.nodes[1]);
+  const socket = await connected(t, cluster.nodes[0], MODES.websocket);
+  const size = 1000, emits = 1500;
+  for (let i = 0; i < emits; i++) source.send([EMIT, 0, '/', ['nobody'], 'flood', `["${'x'.repeat(size)}"]`]);
+  await source.emit('end');
+  await received(socket, 'end');
+  const after = await rss();
+  // Each may have its 64 KiB; all that was emitted would be 1.5 MB for each.
+  if (!process.env.STARLING_SANITIZED) assert.ok(after < 100 + COUNT * 0.25, `${after} MiB`);
+  assert.ok(['deadline', 'busy'].includes((await call(socket, 'deaf')).code));
+  const good = await agentFor(t, cluster.nodes[0]);
+  good.handlers[CALL] = () => ({ args: '["fine"]' });
+  await good.request(HANDLE, { events: ['deaf'], group: 'good' });
+  assert.equal(await call(socket, 'deaf'), 'fine');
+  // One that reads again gets it all.
+  deaf[0].grants = true;
+  deaf[0].send([CREDIT, deaf[0].received + 2 ** 22]);
+  await eventually(() => deaf[0].records.filter((record) => record[4] === 'flood').length === emits, 'what it had not read');
+});
