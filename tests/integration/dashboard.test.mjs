@@ -39,7 +39,7 @@ test('every view shows live data, on any width and in both themes, and complains
     overview: () => page.locator('.way.ok').nth(2).waitFor({ state: 'attached' }),
     machines: () => page.locator('[data-machine]', { hasText: 'kestrel' }).waitFor(),
     sessions: () => page.getByText('room-1').first().waitFor(),
-    rooms: () => page.getByRole('link', { name: 'everybody' }).waitFor(),
+    rooms: () => page.locator('td[data-label=Room]', { hasText: 'everybody' }).waitFor(),
     events: async () => {
       await page.getByRole('button', { name: 'Watch' }).click();
       await page.locator('td strong', { hasText: 'tick' }).first().waitFor();
@@ -161,7 +161,7 @@ test('sessions of all nodes are found, looked at, and acted on', async (t) => {
   await page.keyboard.press('Escape');
   // A room's members, by its link.
   await goTo(page, 'Rooms');
-  await page.getByRole('link', { name: 'room-2' }).click();
+  await page.locator('td[data-label=Room] a', { hasText: 'room-2' }).click();
   await page.getByText('6 sockets').waitFor();
   await page.check();
 });

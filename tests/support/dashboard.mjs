@@ -1,4 +1,4 @@
-// The dashboard in a real Chromium: pages whose every complaint fails the test, and clients for them to show.
+// The dashboard in a real Chromium: pages that keep every complaint, and clients for them to show.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -32,12 +32,10 @@ export async function openDashboard(context, browser, url, { forgiven = [], ...o
     window.violations = [];
     document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
   });
-  afterwards(context, async () => {
-    assert.deepEqual(complaints, [], 'the console is clean');
-    await page.close();
-  });
+  afterwards(context, () => page.close());
   await page.goto(url);
   await page.locator('.tile').first().waitFor();
+  // At the end of a test, while its nodes still live.
   page.check = async () => {
     assert.deepEqual(await page.evaluate(() => window.violations), [], 'the security policy is kept');
     assert.deepEqual(complaints, [], 'the console is clean');

@@ -11,8 +11,8 @@ const ROUND = 2 * Math.PI * 40;
 const sum = (items, key) => items.reduce((total, item) => total + item[key], 0);
 
 function line(label) {
-  const parts = { bar: element('i'), value: element('dd', { class: 'num' }) };
-  const root = element('div', {}, element('dt', { title: label }, label), element('span', { class: 'meter' }, parts.bar), parts.value);
+  const parts = { bar: element('i'), value: element('span', { class: 'num' }) };
+  const root = element('div', {}, element('span', { class: 'what', title: label }, label), element('span', { class: 'meter' }, parts.bar), parts.value);
   root.show = (share, text) => {
     parts.bar.style.width = `${Math.min(100, share)}%`;
     parts.bar.className = share > 90 ? 'bad' : share > 75 ? 'warn' : '';
