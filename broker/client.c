@@ -246,7 +246,7 @@ bool client_can_move(const struct session *session)
     bool can = h->recovery && !session->recovery_off && !c->partial && !c->joinings && c->sockets &&
                fanout_is_idle(h->fanout);
     for (const struct socket *s = c->sockets; s && can; s = s->client_next)
-        can = s->entry && !s->entry->is_saving && !s->acks && s->owed == 0;
+        can = s->entry && !s->entry->is_saving && !s->acks && s->owed == 0 && !s->ahead;
     return can;
 }
 

@@ -1,7 +1,9 @@
 #include "container.h"
 #include "directory_private.h"
 #include "err.h"
+#include "fanout.h"
 #include "log.h"
+#include "recovery.h"
 #include <stdlib.h>
 
 enum {
@@ -201,6 +203,17 @@ struct directory_entry *directory_open(struct directory *d, struct span nsp, str
 
 /* ---- as bytes ---- */
 
+/* The first offset of a session, and its version. */
+static struct span since_of(const struct directory_entry *e)
+{
+    static struct offset since; /* large; the reactor's thread only */
+    static char text[LIMIT_OFFSET_BYTES];
+    ssize_t n = -1;
+    if (offset_decode(span_of(e->since), &since) == 0 && recovery_put_version(&since, e->version) == 0)
+        n = offset_encode(&since, text, sizeof(text));
+    return n < 0 ? span_of(e->since) : (struct span){text, (size_t)n};
+}
+
 static struct span serialize(struct directory_entry *e)
 {
     static struct entry text; /* large; the reactor's thread only */
@@ -211,7 +224,7 @@ static struct span serialize(struct directory_entry *e)
                           .sid = {e->sid, ID_CHARS},
                           .pid = {e->pid, ID_CHARS},
                           .user = span_of(e->user),
-                          .since = span_of(e->since)};
+                          .since = since_of(e)};
     for (unsigned i = 0; !e->socket && i < e->n_rooms && i < LIMIT_ROOMS_PER_SOCKET; i++)
         text.rooms[text.n_rooms++] = e->rooms[i];
     for (uint32_t i = 0; e->socket && i < e->socket->n_places; i++) {
@@ -239,8 +252,27 @@ static bool put_away(struct directory_entry *e)
     return true;
 }
 
+/* The store has what has changed, or has refused it: the client is told by its offsets, as it depends on that whom it may
+ * be taken from. */
+static void set_unsaved_version(struct directory_entry *e, uint64_t version)
+{
+    struct hub *h = e->directory->hub;
+    if (e->unsaved_version == version)
+        return;
+    e->unsaved_version = version;
+    if (e->state != ENTRY_OPEN || !e->socket || !h->recovery)
+        return;
+    if (recovery_say_unsaved(e->socket, version))
+        session_close_soon(e->socket->session, CLOSE_FORCED); /* it must not hear that all is well */
+    /* What waits in line is counted in the offset, but has not been sent. */
+    else if (version || fanout_is_idle(h->fanout))
+        recovery_tell_offset(h->recovery, e->socket);
+}
+
 int directory_enter(struct directory_entry *e, struct socket *s, const struct entry *known)
 {
+    if (e->unsaved_version && recovery_say_unsaved(s, e->unsaved_version))
+        return ERR_MEMORY;
     if (e->state == ENTRY_ABSENT) {
         if (set_texts(e, known->nsp, known->user, known->since))
             return ERR_MEMORY;
@@ -337,6 +369,8 @@ static void note_saved(struct directory_entry *e, int err)
     directory_say_stale(e, e->is_unsaved && e->is_in_store);
     if (e->is_unsaved)
         save_later(e->directory, RESAVE_MS);
+    if (err != ERR_MOVED)
+        set_unsaved_version(e, err ? e->version : 0); /* before anybody is answered */
 }
 
 static void on_saved(void *user, int err)
@@ -374,6 +408,14 @@ static void save_now(struct directory_entry *e)
     d->store->calls->put(d->store->store, (struct span){e->pid, ID_CHARS}, e->epoch, bytes, on_saved, e);
 }
 
+static void save_soon(struct directory_entry *e)
+{
+    if (e->is_saving)
+        e->saves_again = true;
+    else
+        save_now(e);
+}
+
 void directory_save(struct directory_entry *e, void (*done)(void *user, int err), void *user)
 {
     struct save_wait *w;
@@ -391,10 +433,8 @@ void directory_save(struct directory_entry *e, void (*done)(void *user, int err)
         *w = (struct save_wait){NULL, done, user};
         append(e->is_saving ? &e->next_waits : &e->waits, &w);
     }
-    if (e->is_saving)
-        e->saves_again = true;
-    else
-        save_now(e);
+    e->version++;
+    save_soon(e);
 }
 
 void directory_save_later(struct directory_entry *e)
@@ -426,7 +466,7 @@ static void save_anew(struct directory_entry *e)
     struct directory *d = e->directory;
     e->is_unsaved = false;
     if (e->state != ENTRY_MOVED) {
-        directory_save(e, NULL, NULL);
+        save_soon(e);
         return;
     }
     /* Given away without the store, maybe, which says that it is here. */

@@ -25,6 +25,8 @@ struct directory_entry {
     enum directory_state state;
     char sid[ID_CHARS], pid[ID_CHARS];
     uint64_t epoch;
+    uint64_t version;         /* rises with each change */
+    uint64_t unsaved_version; /* that the store may not have, as the client is told; 0: it has all */
     struct socket *socket;    /* OPEN, once it is entered */
     char *since, *nsp, *user; /* OPEN */
     size_t nsp_n;
@@ -82,6 +84,8 @@ struct directory_claim *directory_claim(struct directory *d, struct span pid, ui
 /* Between a claim and directory_enter(): *holder is e until somebody else takes it, or its time is over; then NULL. */
 void directory_hold(struct directory_entry *e, struct directory_entry **holder);
 void directory_let_go(struct directory_entry *e);
+/* Right after directory_claim(): the store may have old words of this session. Who had it last is asked first. */
+void directory_claim_of_owner(struct directory_claim *c);
 /* done will not be called. */
 void directory_cancel(struct directory_claim *c);
 

@@ -5,6 +5,7 @@
 #include "err.h"
 #include "log.h"
 #include "peers.h"
+#include "recovery.h"
 #include <stdlib.h>
 
 enum {
@@ -20,6 +21,7 @@ struct directory_claim {
     unsigned moves;
     uint64_t id;
     bool in_store; /* the store will answer */
+    bool of_owner; /* it is asked last */
     bool is_asked;
     void (*done)(void *user, int err, struct directory_entry *e); /* NULL: cancelled */
     void *user;
@@ -29,6 +31,7 @@ struct directory_claim {
 /* ---- claims ---- */
 
 static void go_on(struct directory_claim *c);
+static void ask_store(struct directory_claim *c);
 
 static void unlink_claim(struct directory_claim *c)
 {
@@ -80,6 +83,11 @@ static struct directory_entry *own_entry(const struct directory_claim *c)
 static void take_what_is_here(struct directory_claim *c)
 {
     struct directory_entry *e = own_entry(c);
+    if (c->of_owner && c->directory->store && c->owner != c->directory->options.self.tag) {
+        c->of_owner = false;
+        ask_store(c);
+        return;
+    }
     if (e)
         take_own(c, e);
     else
@@ -110,7 +118,21 @@ static struct directory_entry *adopt(struct directory *d, const char pid[ID_CHAR
     return e;
 }
 
-/* It is this node's from now on. */
+static uint64_t version_of(struct span text)
+{
+    static struct offset since; /* large; the reactor's thread only */
+    return offset_decode(text, &since) ? 0 : recovery_take_version(&since);
+}
+
+/* What is heard of this session from other nodes. */
+static uint64_t heard_epoch(const struct directory *d, struct span nsp, const char sid[ID_CHARS])
+{
+    struct nsp *far = d->cluster ? cluster_far(d->cluster, nsp) : NULL;
+    const struct socket *s = far ? nsp_find(far, (struct span){sid, ID_CHARS}) : NULL;
+    return s ? s->offset_ms : 0;
+}
+
+/* It is this node's from now on. The store may not have heard of a node that took it by the mesh. */
 static void take(struct directory_claim *c, struct span bytes, uint64_t epoch, bool by_mesh)
 {
     static struct entry check;
@@ -128,9 +150,14 @@ static void take(struct directory_claim *c, struct span bytes, uint64_t epoch, b
         directory_give_away(
             e, d->options.self.tag); /* it had been elsewhere since, and this node has not heard of it yet */
     }
-    e = adopt(d, c->pid, bytes, epoch);
-    if (e && by_mesh)
+    uint64_t heard = heard_epoch(d, check.nsp, c->sid);
+    e = adopt(d, c->pid, bytes, epoch > heard ? epoch : heard + 1);
+    if (e)
+        e->version = version_of(check.since);
+    if (e && by_mesh && d->store) {
+        e->unsaved_version = ++e->version;
         directory_save_later(e);
+    }
     finish(c, e ? 0 : ERR_NOT_FOUND, e);
 }
 
@@ -201,7 +228,7 @@ static void go_on(struct directory_claim *c)
     struct directory *d = c->directory;
     struct directory_entry *e = directory_find(d, c->sid);
     if (c->owner != d->options.self.tag) {
-        if (d->store && !directory_is_stale(d, c->sid))
+        if (d->store && !c->of_owner && !directory_is_stale(d, c->sid))
             ask_store(c);
         else
             ask_owner(c);
@@ -239,6 +266,11 @@ struct directory_claim *directory_claim(struct directory *d, struct span pid, ui
     timer_init(&c->timer, on_begin);
     reactor_timer_set(d->reactor, &c->timer, 0);
     return c;
+}
+
+void directory_claim_of_owner(struct directory_claim *c)
+{
+    c->of_owner = true;
 }
 
 /* ---- other nodes ---- */

@@ -18,6 +18,7 @@ struct joining {
     enum joining_state state;
     struct directory_entry *entry;
     struct directory_claim *claim;
+    uint64_t version;     /* of its session that it must have; 0: any */
     struct offset *since; /* where the client is, when it comes back; else NULL */
     uint64_t until_ms;    /* this node may take to come as far as the client is */
     uint32_t look_ms;
@@ -255,7 +256,7 @@ static bool begin_catching(struct joining *j)
     static struct offset first;
     struct span bytes = {j->entry->bytes, j->entry->bytes_n};
     return entry_read(bytes, &known) == 0 && span_eq(known.nsp, joining_nsp(j)) &&
-           offset_decode(known.since, &first) == 0 &&
+           offset_decode(known.since, &first) == 0 && recovery_take_version(&first) >= j->version &&
            recovery_later_of(j->hub->recovery, j->since, &first) == 0;
 }
 
@@ -315,8 +316,11 @@ static bool begin_claim(struct joining *j)
         return false;
     }
     j->state = JOINING_CLAIMING;
+    j->version = recovery_take_version(j->since);
     j->claim = directory_claim(recovery_directory(j->hub->recovery), (struct span){pid, ID_CHARS},
                                j->since->issuer, on_claimed, j);
+    if (j->claim && j->version)
+        directory_claim_of_owner(j->claim);
     return j->claim != NULL;
 }
 

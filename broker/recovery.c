@@ -10,6 +10,7 @@
 enum {
     PACKET_BYTES = 64, /* around an event: its frame's head, type, counts, brackets, commas and quotes */
     FRAME_BYTES = 16,
+    UNSAVED = 0,       /* stands among the origins of an offset: offset.md */
     LONGER_LATER = 32, /* by so much an offset may grow as its numbers do */
 };
 
@@ -195,19 +196,74 @@ int recovery_ahead(const struct recovery *r, const struct offset *since, struct 
     return 0;
 }
 
+static void drop_ahead_if_empty(struct socket *s)
+{
+    if (s->ahead->n > 0)
+        return;
+    free(s->ahead);
+    s->ahead = NULL;
+}
+
 /* Offsets do not name what is over for long. */
 static void forget_old(const struct recovery *r, struct socket *s)
 {
     struct ahead *a = s->ahead;
     for (unsigned i = a->n; i-- > 0;) {
         struct peers_position p = recovery_position(r, a->have[i].origin);
-        if (p.origin.tag != a->have[i].origin || p.is_old)
+        if (a->have[i].origin != UNSAVED && (p.origin.tag != a->have[i].origin || p.is_old))
             a->have[i] = a->have[--a->n];
     }
-    if (a->n > 0)
-        return;
-    free(a);
-    s->ahead = NULL;
+    drop_ahead_if_empty(s);
+}
+
+int recovery_say_unsaved(struct socket *s, uint64_t version)
+{
+    unsigned n = s->ahead ? s->ahead->n : 0, i = 0;
+    while (i < n && s->ahead->have[i].origin != UNSAVED)
+        i++;
+    if (i < n && version > 0) {
+        s->ahead->have[i].number = version;
+    } else if (i < n) {
+        s->ahead->have[i] = s->ahead->have[--s->ahead->n];
+        drop_ahead_if_empty(s);
+    }
+    if (i < n || version == 0)
+        return 0;
+    struct ahead *a = realloc(s->ahead, sizeof(*a) + (n + 1) * sizeof(a->have[0]));
+    if (!a)
+        return ERR_MEMORY;
+    if (n == 0)
+        memset(a, 0, sizeof(*a));
+    memset(&a->have[n], 0, sizeof(a->have[n])); /* they are compared as bytes */
+    a->have[n].origin = UNSAVED;
+    a->have[n].number = version;
+    a->n = n + 1;
+    s->ahead = a;
+    return 0;
+}
+
+uint64_t recovery_take_version(struct offset *o)
+{
+    if (o->n == 0 || o->entry[0].origin != UNSAVED)
+        return 0;
+    uint64_t version = o->entry[0].seq;
+    memmove(o->entry, o->entry + 1, --o->n * sizeof(o->entry[0]));
+    return version;
+}
+
+int recovery_put_version(struct offset *o, uint64_t version)
+{
+    recovery_take_version(o);
+    return version ? raise_to(o, UNSAVED, version) : 0;
+}
+
+/* What this socket's offsets say of it. */
+static uint64_t unsaved_version(const struct socket *s)
+{
+    for (unsigned i = 0; s->ahead && i < s->ahead->n; i++)
+        if (s->ahead->have[i].origin == UNSAVED)
+            return s->ahead->have[i].number;
+    return 0;
 }
 
 struct span recovery_own_offset(struct recovery *r, struct socket *s, struct span offset)
@@ -359,6 +415,7 @@ int recovery_replay(struct recovery *r, struct socket *s, const struct offset *s
     }
     p.rooms = rooms;
     p.offset.issuer = r->options.self.tag;
+    recovery_put_version(&p.offset, unsaved_version(s));
     int err = search(&p, since);
     free(rooms);
     metrics_add(r->hub->metrics, METRIC_RECOVERED_EVENTS, p.messages);

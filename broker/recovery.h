@@ -39,6 +39,11 @@ int recovery_later_of(const struct recovery *r, struct offset *o, const struct o
 
 /* What the client has of other nodes and this node does not have yet. NULL in *ahead: nothing. ERR_MEMORY. */
 int recovery_ahead(const struct recovery *r, const struct offset *since, struct ahead **ahead);
+/* From now on this socket's offsets say that the store may not have its session in this version; 0: it has. ERR_MEMORY. */
+int recovery_say_unsaved(struct socket *s, uint64_t version);
+/* The version of a session that an offset names, which it does no more; 0: none. */
+uint64_t recovery_take_version(struct offset *o);
+int recovery_put_version(struct offset *o, uint64_t version);
 /* An offset for everybody, raised to what this socket has beyond it, so that its client never falls behind what it has;
  * the offset itself when it is ahead of nobody any more. Lives until the next call. */
 struct span recovery_own_offset(struct recovery *r, struct socket *s, struct span offset);
