@@ -157,6 +157,10 @@ for (const [mode, options] of Object.entries(MODES)) {
     await page.evaluate(async ([url, given]) => {
       window.socket = await window.open_(url, given);
       window.lost = window.next_(window.socket, 'disconnect');
+      // The stock client overlooks a WebSocket that closes in the very moment in which it becomes the transport.
+      const { engine } = window.socket.io;
+      const isUpgrading = given.transports.length > 1 && engine.transport.name === 'polling';
+      if (isUpgrading) await new Promise((resolve) => { engine.once('upgrade', resolve); });
     }, [first.origin, options]);
     await first.kill();
     const [reason] = await page.evaluate(() => window.lost);
