@@ -28,13 +28,16 @@ static const char help[] =
     "  scale N                          run N nodes: start more, or drain those with the highest indices\n"
     "  stop                             stop a running bus and wait for its end\n"
     "  emit ROOM EVENT [JSON ...]       send an event to a room (\"\" for everyone) with these arguments\n"
+    "  call ADDRESS [JSON]              ask the actor of an address, and print its answer\n"
+    "  tail [PATTERN ...]               print the events that are emitted, a line of JSON each, while it "
+    "runs\n"
     "  doctor [options of up]           check whether the bus can run well here, and say what to mend\n"
     "  config --reference               print all options as a page of Markdown\n"
     "\n"
     "  --run-dir DIR     all but config: the run directory that `up` was given\n"
     "  --bind ADDRESS, --port P\n"
-    "                    emit: where to send to, when that is not the bus of the run directory\n"
-    "  --ns NAMESPACE    emit: a namespace other than /\n"
+    "                    emit, call, tail: the bus, when it is not that of the run directory\n"
+    "  --ns NAMESPACE    emit: a namespace other than /; tail: only this one\n"
     "  --help, --version\n";
 
 /* emit */
@@ -180,9 +183,10 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv); /* argv[0] is the verb */
 } verbs[] = {
-    {"up", supervisor_run},    {"ps", verb_ps},         {"top", verb_top},      {"logs", verb_logs},
-    {"restart", verb_restart}, {"reload", verb_reload}, {"scale", verb_scale},  {"stop", verb_stop},
-    {"emit", run_emit},        {"doctor", verb_doctor}, {"config", run_config},
+    {"up", supervisor_run},    {"ps", verb_ps},         {"top", verb_top},     {"logs", verb_logs},
+    {"restart", verb_restart}, {"reload", verb_reload}, {"scale", verb_scale}, {"stop", verb_stop},
+    {"emit", run_emit},        {"call", verb_call},     {"tail", verb_tail},   {"doctor", verb_doctor},
+    {"config", run_config},
 };
 
 int main(int argc, char **argv)

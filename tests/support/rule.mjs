@@ -12,7 +12,11 @@ function rulesThatDiffer() {
 
 const differs = reference ? rulesThatDiffer() : new Set();
 
+// The application of sio_echo as an agent (servers.mjs) asks clients for no acknowledgements.
+const notOfAgent = new Set(process.env.STARLING_ECHO_BY_AGENT ? ['8.3h'] : []);
+
 export function rule(name, fn) {
+  if (notOfAgent.has(name.split(' ')[0])) return undefined;
   const expected = differs.has(name.split(' ')[0]) ? { todo: 'the stock server differs' } : {};
   return test(name, { timeout: 6 * PATIENCE_MS, ...expected }, fn);
 }

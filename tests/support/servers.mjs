@@ -1,6 +1,8 @@
 // Starts a program under test on a free port and ends it. A program that dies by itself fails the test.
 import { spawn } from 'node:child_process';
+import fs from 'node:fs';
 import net from 'node:net';
+import os from 'node:os';
 import path from 'node:path';
 import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -108,8 +110,27 @@ export const flagsOf = (options) =>
     return value === true ? [flag] : [flag, String(value)];
   });
 
+// The application of sio_echo as an agent at a node, so that the same tests hold both to the same rules.
+async function startEchoByAgent({ port, ...options }) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'starling-echo-'));
+  const endpoint = path.join(folder, 'agents');
+  const node = await startServer('starling-node', { port, agents: endpoint, ...options });
+  const agent = spawn(path.join(folders.support, 'conformance_agent'), [`ipc://${endpoint}`], { stdio: ['ignore', 'pipe', 'inherit'] });
+  whileRunning(agent);
+  let ready = false;
+  agent.stdout.on('data', () => { ready = true; });
+  await eventually(() => ready, 'the agent to be ready');
+  const ended = (end) => async () => {
+    agent.kill('SIGKILL');
+    fs.rmSync(folder, { recursive: true, force: true });
+    return end();
+  };
+  return { ...node, stop: ended(node.stop), kill: ended(node.kill) };
+}
+
 // options are the program's flags in camel case.
 export async function startServer(program, { port, ...options } = {}) {
+  if (program === 'sio_echo' && process.env.STARLING_ECHO_BY_AGENT) return startEchoByAgent({ port, ...options });
   port ??= await freePort();
   const own = program === 'starling-node' ? { bind: '127.0.0.1', noPin: true } : {};
   if (!reference) own.recovery = 'off'; // the protocol without what Starling adds; tests of recovery ask for it
