@@ -109,9 +109,10 @@ export async function begin(context, parameters = [],
   });
   bus.replaceNode = (script) => {
     const node = path.join(programs, 'starling-node');
-    fs.rmSync(node);
-    if (script) fs.writeFileSync(node, script, { mode: 0o755 });
-    else fs.copyFileSync(path.join(bin, 'starling-node'), node);
+    const next = `${node}.next`; // there is a program at every moment
+    if (script) fs.writeFileSync(next, script, { mode: 0o755 });
+    else fs.copyFileSync(path.join(bin, 'starling-node'), next);
+    fs.renameSync(next, node);
   };
   bus.ps = () => {
     const { status, stdout } = bus.run('ps', '--json');
