@@ -170,8 +170,8 @@ static void those_who_leave_are_missing(void **state)
 static void those_who_are_silent_are_missing_after_the_timeout(void **state)
 {
     (void)state;
-    ask((struct emit){0}, 30);
     uint64_t from = reactor_now_ms(w.reactor);
+    ask((struct emit){0}, 30);
     sink_says(&people[0], "30[0]");
     world_until(&w, is_done, &all);
     assert_true(reactor_now_ms(w.reactor) >= from + 30);
