@@ -26,7 +26,18 @@ enum {
     FIRST_NUMBER = 1 << 28, /* far above any descriptor */
     VISITS = 1024,          /* that civetweb may have at a time */
     ANSWER_HEAD_BYTES = 4096,
-    NO_INDEX = VISITS, /* of a visit that goes on without civetweb */
+    NO_INDEX = VISITS,                /* of a visit that goes on without civetweb */
+    OUTSIDE_BYTES = 64 * 1024 * 1024, /* of requests that wait for a number */
+};
+
+/* A request that waits for a number: its threads may get no CPU while the reactor does. */
+struct outside {
+    struct outside *next;
+    struct span head, body;
+    struct sockaddr_in peer;
+    bool keep_alive;
+    void (*on_back)(struct visit *v);
+    void *owner;
 };
 
 struct visit {
@@ -54,7 +65,9 @@ struct seam {
     visit_handler *handler;
     void *user;
     int listener;   /* civetweb's number of it */
-    unsigned count; /* visits in use */
+    unsigned count; /* visits in use, and those outside */
+    struct outside *first, **end;
+    size_t outside_bytes;
     pthread_mutex_t lock;
     unsigned waiting[VISITS]; /* ring of visits to be accepted */
     atomic_bool stopping;
@@ -185,25 +198,21 @@ static void on_back(struct mail *mail)
     v->on_back(v);
 }
 
-bool seam_visit(struct seam *s, struct span head, struct span body, const struct sockaddr_in *peer,
-                bool keep_alive, void (*on_back_fn)(struct visit *v), void *owner)
+/* The visit gets the next free number. */
+static void let_in(struct seam *s, const struct outside *o)
 {
-    if (s->free_n == 0)
-        return false;
     unsigned index = s->free_list[--s->free_n];
-    struct visit *v = &s->visit[index];
-    *v = (struct visit){
+    s->visit[index] = (struct visit){
         .mail = {.on_delivery = on_back},
         .seam = s,
-        .owner = owner,
-        .on_back = on_back_fn,
+        .owner = o->owner,
+        .on_back = o->on_back,
         .index = index,
-        .peer = *peer,
-        .head = head,
-        .body = body,
-        .keep_alive = keep_alive,
+        .peer = o->peer,
+        .head = o->head,
+        .body = o->body,
+        .keep_alive = o->keep_alive,
     };
-    s->count++;
     pthread_mutex_lock(&s->lock);
     unsigned waiting = atomic_load(&s->waiting_n);
     s->waiting[(s->waiting_at + waiting) % VISITS] = index;
@@ -211,6 +220,51 @@ bool seam_visit(struct seam *s, struct span head, struct span body, const struct
     pthread_mutex_unlock(&s->lock);
     if (waiting == 0)
         eventfd_write(s->listener, 1);
+}
+
+static size_t outside_bytes(const struct outside *o)
+{
+    return sizeof(*o) + o->head.n + o->body.n;
+}
+
+static bool wait_outside(struct seam *s, const struct outside *o)
+{
+    struct outside *copy =
+        s->outside_bytes + outside_bytes(o) <= OUTSIDE_BYTES ? malloc(sizeof(*copy)) : NULL;
+    if (!copy)
+        return false;
+    *copy = *o;
+    copy->next = NULL;
+    *s->end = copy;
+    s->end = &copy->next;
+    s->outside_bytes += outside_bytes(o);
+    return true;
+}
+
+static struct outside *take_outside(struct seam *s)
+{
+    struct outside *o = s->first;
+    s->first = o->next;
+    if (!s->first)
+        s->end = &s->first;
+    s->outside_bytes -= outside_bytes(o);
+    return o;
+}
+
+bool seam_visit(struct seam *s, struct span head, struct span body, const struct sockaddr_in *peer,
+                bool keep_alive, void (*on_back_fn)(struct visit *v), void *owner)
+{
+    struct outside o = {.head = head,
+                        .body = body,
+                        .peer = *peer,
+                        .keep_alive = keep_alive,
+                        .on_back = on_back_fn,
+                        .owner = owner};
+    if (s->free_n > 0)
+        let_in(s, &o);
+    else if (!wait_outside(s, &o))
+        return false;
+    s->count++;
     return true;
 }
 
@@ -295,6 +349,11 @@ void visit_free(struct visit *v)
     }
     s->free_list[s->free_n++] = v->index;
     s->count--;
+    if (s->first) {
+        struct outside *o = take_outside(s);
+        let_in(s, o);
+        free(o);
+    }
 }
 
 /* ---- start and stop ---- */
@@ -331,6 +390,7 @@ struct seam *seam_start(struct reactor *r, const struct seam_options *o, visit_h
     s->handler = handler;
     s->user = user;
     s->listener = -1;
+    s->end = &s->first;
     pthread_mutex_init(&s->lock, NULL);
     while (s->free_n < VISITS) {
         s->free_list[s->free_n] = VISITS - 1 - s->free_n;
@@ -358,6 +418,12 @@ void seam_stop(struct seam **sp)
         mg_stop(s->civetweb);
     }
     reactor_deliver(s->reactor); /* visits on their way back */
+    while (s->first) {
+        struct outside *o = take_outside(s);
+        free((void *)(uintptr_t)o->head.p);
+        free((void *)(uintptr_t)o->body.p);
+        free(o);
+    }
     pthread_mutex_destroy(&s->lock);
     the_seam = NULL;
     free(s);

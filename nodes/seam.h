@@ -37,7 +37,8 @@ void seam_stop(struct seam **s);
 /* ---- the reactor's side ---- */
 
 /* Sends a request to civetweb: its head, and the body for visit_read_body(). Both are malloc()ed and taken. on_back
- * runs on the reactor later and ends with visit_free(). False when no visit is free; nothing is taken then. */
+ * runs on the reactor later and ends with visit_free(). When civetweb has its fill a request waits for its turn; false
+ * when too much waits: nothing is taken then. */
 bool seam_visit(struct seam *s, struct span head, struct span body, const struct sockaddr_in *peer,
                 bool keep_alive, void (*on_back)(struct visit *v), void *owner);
 bool seam_is_idle(const struct seam *s);

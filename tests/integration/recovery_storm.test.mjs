@@ -1,13 +1,15 @@
 // All clients of a killed node come back at the same moment.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { startCluster } from '../support/cluster.mjs';
 import { emit } from '../support/comer.mjs';
 import { commandCalls, startRedis } from '../support/redis.mjs';
-import { sanitized, support, whileRunning } from '../support/servers.mjs';
+import { sanitized, sleep, support, whileRunning } from '../support/servers.mjs';
 
 const CLIENTS = sanitized ? 500 : 3000;
 const ADDRESSES = 8;
@@ -53,4 +55,27 @@ test(`${CLIENTS} clients of a killed node are back at once, with at most one que
   assert.equal(back.events, CLIENTS * EVENTS);
   // Beside them the node renews its lease once a second.
   assert.ok(calls.eval <= CLIENTS + back.ms / 1000 + 2, JSON.stringify(calls));
+});
+
+// Those who look at requests have one thread after the other, whose turn may not come for a while on a busy host. Beyond
+// the 1,024 that they take at a time requests were answered with 503.
+test('the threads that look at requests hardly get a CPU: whoever comes has to wait, and nobody is sent away', async (t) => {
+  const cluster = await startCluster(t, 1, { recovery: 120000 });
+  const [node] = cluster.nodes;
+  const tasks = fs.readdirSync(`/proc/${node.pid}/task`)
+    .filter((task) => fs.readFileSync(`/proc/${node.pid}/task/${task}/comm`, 'utf8').startsWith('civetweb'));
+  assert.ok(tasks.length > 1);
+  const schedule = (policy) => tasks.forEach((task) => execFileSync('chrt', [policy, '--pid', '0', task]));
+  const storm = startStorm(t, CLIENTS);
+  schedule('--idle');
+  const busy = os.cpus().map(() => spawn('sh', ['-c', 'while :; do :; done']));
+  busy.forEach(whileRunning);
+  const coming = storm(`come ${node.port}`);
+  await sleep(1000);
+  busy.forEach((child) => child.kill('SIGKILL'));
+  schedule('--other');
+  const came = await coming;
+  t.diagnostic(JSON.stringify(came));
+  assert.equal(came.failed, 0);
+  assert.equal(came.up, CLIENTS);
 });
