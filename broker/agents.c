@@ -141,7 +141,7 @@ static struct agent *agent_new(struct agents *g, struct span identity, const str
     if (!a)
         return NULL;
     a->agents = g;
-    a->heard_ms = a->sent_ms = agents_now(g);
+    a->since_ms = a->heard_ms = a->sent_ms = agents_now(g);
     a->granted = AGENTS_WINDOW;
     a->credit = a->first_credit = hello->credit;
     a->blocked_end = &a->blocked;
@@ -151,6 +151,8 @@ static struct agent *agent_new(struct agents *g, struct span identity, const str
     msgpack_sbuffer_init(&a->out);
     memcpy(a->name, hello->name.p, hello->name.n);
     memcpy(a->instance, hello->instance.p, hello->instance.n);
+    a->about_n = (uint32_t)hello->about.n;
+    memcpy(a->about, hello->about.p ? hello->about.p : "", a->about_n);
     a->identity_n = (uint32_t)identity.n;
     memcpy(a->identity, identity.p, identity.n);
     HASH_ADD(hh, g->agents, identity, a->identity_n, a);

@@ -33,20 +33,23 @@ static void unlink_call(struct call *c)
         c->next->link = c->link;
 }
 
-static void cancel_there(struct call *c)
+static void cancel_there(struct call *c, bool is_late)
 {
     struct agents *g = c->agents;
     if (is_own(g, c->at.origin))
-        task_cancel(g, c->at.origin, c->number, c->at.target);
+        task_cancel(g, c->at.origin, c->number, c->at.target, is_late);
     else
-        agents_tell_node(
-            g, c->at.origin,
-            &(struct gateway_head){.op = GATEWAY_CANCEL, .number = c->number, .target = c->at.target}, NULL);
+        agents_tell_node(g, c->at.origin,
+                         &(struct gateway_head){.op = GATEWAY_CANCEL,
+                                                .number = c->number,
+                                                .target = c->at.target,
+                                                .after = is_late ? GATEWAY_LATE : 0},
+                         NULL);
 }
 
 void call_cancel(struct call *c)
 {
-    cancel_there(c);
+    cancel_there(c, false);
     unlink_call(c);
     free(c);
 }
@@ -97,7 +100,7 @@ static void on_deadline(struct timer *t)
         fail(c, c->failure);
         return;
     }
-    cancel_there(c);
+    cancel_there(c, true);
     fail(c, AGENT_E_DEADLINE);
 }
 

@@ -124,7 +124,7 @@ void agents_on_message(void *user, struct mesh_origin from, struct span bytes)
     if (head.op == GATEWAY_LOAD) {
         take_loads(g, from, rest);
     } else if (head.op == GATEWAY_CANCEL) {
-        task_cancel(g, from, head.number, head.target);
+        task_cancel(g, from, head.number, head.target, head.after == GATEWAY_LATE);
     } else if (head.op == GATEWAY_ADMITTED) {
         task_admitted(g, from, head.number, head.target);
     } else {

@@ -4,10 +4,12 @@
 
 #include "agent.h"
 #include "agents.h"
+#include "agents_list.h"
 #include "buffer.h"
 #include "cluster.h"
 #include "gateway.h"
 #include "joining.h"
+#include "meter.h"
 #include "table.h"
 
 enum {
@@ -58,6 +60,7 @@ struct task {
     struct reg *reg;
     struct mesh_origin from; /* its home */
     uint64_t number;         /* of the call there */
+    uint64_t begun_us;
     bool is_sent;
     struct admission *admission; /* of a CONNECT: to begin with its OK */
     UT_hash_handle hh;
@@ -87,7 +90,11 @@ struct request {
 struct agent {
     struct agents *agents;
     uint64_t number, epoch; /* of its presence */
-    uint64_t heard_ms, sent_ms;
+    uint64_t since_ms, heard_ms, sent_ms;
+    struct {
+        uint64_t begun, answered, failed, timed_out;
+        struct meter meter;
+    } calls;
     /* bytes, see "Flow control" */
     uint64_t received, granted;
     uint64_t excess;     /* of what was received without a grant */
@@ -118,7 +125,8 @@ struct agent {
     unsigned errors;
     UT_hash_handle hh, hh_instance;
     char name[AGENT_NAME_BYTES + 1], instance[AGENT_NAME_BYTES + 1];
-    uint32_t identity_n;
+    char about[AGENT_ABOUT_BYTES];
+    uint32_t about_n, identity_n;
     char identity[AGENTS_IDENTITY_BYTES];
 };
 
@@ -412,7 +420,7 @@ void clients_free(struct agents *g);
 enum agent_code task_take(struct reg *reg, struct mesh_origin from, uint64_t number, struct agent_record *r);
 /* OK or ERROR of an agent. */
 void task_answered(struct agent *a, struct agent_record *r);
-void task_cancel(struct agents *g, struct mesh_origin from, uint64_t number, uint64_t target);
+void task_cancel(struct agents *g, struct mesh_origin from, uint64_t number, uint64_t target, bool is_late);
 /* All fail; of this registration only, unless it is NULL. */
 void tasks_fail(struct agent *a, const struct reg *only);
 void tasks_forget_node(struct agents *g, struct mesh_origin gone);
@@ -440,6 +448,7 @@ void agents_say_loads(struct agents *g);
 /* False: it has to wait. */
 bool agent_subscribe(struct agent *a, struct agent_record *r);
 void subscription_free(struct reg *reg);
+void subscription_describe(const struct subscription *sub, struct reg_row *row);
 void subscriptions_expire(struct agents *g);
 void subscriptions_emit(struct agents *g, const struct mesh_origin *origin, uint64_t seq,
                         const struct emit *e);

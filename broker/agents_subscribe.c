@@ -326,6 +326,16 @@ static struct subscription *subscription_new(struct reg *reg, const struct agent
     return sub;
 }
 
+void subscription_describe(const struct subscription *sub, struct reg_row *row)
+{
+    row->n_namespaces = sub->n_namespaces;
+    row->namespaces = sub->patterns;
+    row->n_events = sub->n_events;
+    row->events = sub->patterns + sub->n_namespaces;
+    row->n_rooms = sub->n_rooms;
+    row->rooms = sub->rooms;
+}
+
 void subscription_free(struct reg *reg)
 {
     struct subscription *sub = reg->sub;

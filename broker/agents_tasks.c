@@ -1,6 +1,7 @@
 #include "agents_private.h"
 #include "err.h"
 #include <stdlib.h>
+#include <time.h>
 
 enum {
     ADMISSION_MS = 3000, /* at most, for a client that was let in to be there */
@@ -133,6 +134,24 @@ static void drop_task(struct task *t)
     free(t);
 }
 
+/* The reactor's clock stands still within a turn. */
+static uint64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static void count_answer(struct agent *a, const struct task *t, bool is_error)
+{
+    struct agents *g = a->agents;
+    uint64_t took_us = now_us() - t->begun_us;
+    a->calls.answered++;
+    a->calls.failed += is_error;
+    meter_took(&a->calls.meter, agents_now(g), took_us);
+    metrics_observe_us(g->metrics, METRIC_AGENT_CALL_TIME, took_us);
+}
+
 static struct task *new_task(struct reg *reg, struct mesh_origin from, uint64_t number,
                              const struct agent_record *r)
 {
@@ -140,7 +159,8 @@ static struct task *new_task(struct reg *reg, struct mesh_origin from, uint64_t 
     struct task *t = calloc(1, sizeof(*t));
     if (!t)
         return NULL;
-    *t = (struct task){.id = ++a->next_task, .reg = reg, .from = from, .number = number};
+    *t =
+        (struct task){.id = ++a->next_task, .reg = reg, .from = from, .number = number, .begun_us = now_us()};
     if (r->kind == AGENT_CONNECT) {
         t->admission = admission_new(from, number, r);
         if (!t->admission) {
@@ -150,6 +170,8 @@ static struct task *new_task(struct reg *reg, struct mesh_origin from, uint64_t 
     }
     HASH_ADD(hh, a->tasks, id, sizeof(t->id), t);
     reg->unanswered++;
+    a->calls.begun++;
+    meter_begun(&a->calls.meter, agents_now(a->agents));
     return t;
 }
 
@@ -182,6 +204,7 @@ void task_answered(struct agent *a, struct agent_record *r)
     struct reg *reg = t->reg;
     struct mesh_origin from = t->from;
     uint64_t number = t->number;
+    count_answer(a, t, r->kind == AGENT_ERROR);
     if (t->admission && r->kind == AGENT_OK) {
         begin_admission(a, t->admission, r);
         t->admission = NULL;
@@ -223,7 +246,7 @@ static void drop_and_say(struct task *t)
     drop_task(t);
 }
 
-void task_cancel(struct agents *g, struct mesh_origin from, uint64_t number, uint64_t target)
+void task_cancel(struct agents *g, struct mesh_origin from, uint64_t number, uint64_t target, bool is_late)
 {
     struct agents_member *m = member_find(g, g->options.self, target);
     struct task *t = m && m->reg ? m->reg->agent->tasks : NULL;
@@ -232,6 +255,10 @@ void task_cancel(struct agents *g, struct mesh_origin from, uint64_t number, uin
     if (!t)
         return;
     struct reg *reg = t->reg;
+    if (is_late) {
+        reg->agent->calls.timed_out++;
+        metrics_add(g->metrics, METRIC_AGENT_TIMEOUTS, 1);
+    }
     drop_and_say(t);
     reg_go_on(reg);
 }

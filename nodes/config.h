@@ -52,7 +52,8 @@ int config_check(const struct config *config, enum config_program program);
 bool config_list_has(const char *list, struct span item);
 
 /* The key of the first option that differs and cannot take effect at a reload; NULL: there is none. */
-const char *config_find_fixed(const struct config *now, const struct config *wanted, enum config_program program);
+const char *config_find_fixed(const struct config *now, const struct config *wanted,
+                              enum config_program program);
 
 /* The options that starling-node shares with `starling up` and that were given, as arguments ("--key=value")
  * that end with NULL: malloc()ed, each and all, or NULL without memory. */

@@ -34,15 +34,15 @@ struct conn {
     struct front *front;
     const struct conn_role *role;
     void (*release)(struct conn *c); /* of the role; still due when the connection is only ending */
-    uint32_t events; /* watched for; 0 and !is_watched: not in the reactor at all */
+    uint32_t events;                 /* watched for; 0 and !is_watched: not in the reactor at all */
     bool is_watched;
     bool is_dead;
-    bool is_busy;    /* HTTP: a request is being answered; what comes meanwhile is kept */
-    bool resumes; /* HTTP: what is kept is looked at when the timer fires, at once */
-    bool keep_alive; /* HTTP: after the answer under way */
+    bool is_busy;      /* HTTP: a request is being answered; what comes meanwhile is kept */
+    bool resumes;      /* HTTP: what is kept is looked at when the timer fires, at once */
+    bool keep_alive;   /* HTTP: after the answer under way */
     bool is_transport; /* has carried a Socket.IO transport: it does not go to civetweb for one again */
-    bool base64;     /* WebSocket: of the request that made it one */
-    bool close_sent; /* WebSocket: a close frame is queued */
+    bool base64;       /* WebSocket: of the request that made it one */
+    bool close_sent;   /* WebSocket: a close frame is queued */
     bool in_line, line_ready, line_skip;
     uint8_t holds; /* who still refers to it besides the reactor: a visit to civetweb, the line */
     uint16_t port; /* the peer's, network order */
@@ -57,9 +57,9 @@ struct conn {
     struct session *session; /* whose polls or frames it carries */
     struct visit *visit;     /* an answer that is being made */
     struct tunnel *tunnel;   /* relay.c's: of a connection that it carries */
-    uint64_t relayed; /* relay.c's: number of the relay whose inner half this is; 0: of none */
-    uint64_t since_ms; /* accepted */
-    int unsent;        /* ending: what was left in the kernel at the last look */
+    uint64_t relayed;        /* relay.c's: number of the relay whose inner half this is; 0: of none */
+    uint64_t since_ms;       /* accepted */
+    int unsent;              /* ending: what was left in the kernel at the last look */
     struct address *address; /* while it counts as waiting */
     struct conn *address_prev, *address_next;
     struct conn *prev, *next; /* all of the front */

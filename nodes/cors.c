@@ -20,8 +20,8 @@ size_t cors_headers(const struct cors *c, struct span origin, char *dst)
     if (strcmp(c->origins, "*") == 0 && !c->credentials)
         n = snprintf(dst, CORS_HEADERS_MAX, "Access-Control-Allow-Origin: *\r\n");
     else if (strcmp(c->origins, "*") != 0 && !strchr(c->origins, ','))
-        n = snprintf(dst, CORS_HEADERS_MAX, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n%s", c->origins,
-                     credentials);
+        n = snprintf(dst, CORS_HEADERS_MAX, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n%s",
+                     c->origins, credentials);
     else if (origin.n && origin.n <= ECHO_MAX && (c->origins[0] == '*' || span_in_list(c->origins, origin)))
         n = snprintf(dst, CORS_HEADERS_MAX, "Access-Control-Allow-Origin: %.*s\r\nVary: Origin\r\n%s",
                      (int)origin.n, origin.p, credentials);
@@ -32,7 +32,8 @@ size_t cors_headers(const struct cors *c, struct span origin, char *dst)
 
 size_t cors_preflight_headers(struct span requested, char *dst)
 {
-    int n = snprintf(dst, CORS_HEADERS_MAX, "Access-Control-Allow-Methods: GET,HEAD,PUT,PATCH,POST,DELETE\r\n");
+    int n =
+        snprintf(dst, CORS_HEADERS_MAX, "Access-Control-Allow-Methods: GET,HEAD,PUT,PATCH,POST,DELETE\r\n");
     if (requested.n && requested.n <= ECHO_MAX)
         n += snprintf(dst + n, CORS_HEADERS_MAX - (size_t)n,
                       "Access-Control-Allow-Headers: %.*s\r\nVary: Access-Control-Request-Headers\r\n",

@@ -15,6 +15,7 @@
 struct dashboard {
     struct dashboard_parts parts;
     struct statuses *statuses;
+    struct machines *machines; /* NULL: this node listens to no agents */
     struct lists *lists;
     struct surveys *surveys;
     struct tails *tails;
@@ -63,6 +64,7 @@ struct dashboard *dashboard_new(const struct dashboard_parts *parts)
     if (!d)
         return NULL;
     d->parts = *parts;
+    d->machines = parts->agents ? agents_machines(parts->agents) : NULL;
     msgpack_sbuffer_init(&d->text);
     d->statuses = statuses_new(parts->reactor, parts->metrics, parts->cluster,
                                &(struct statuses_options){
@@ -77,7 +79,7 @@ struct dashboard *dashboard_new(const struct dashboard_parts *parts)
                                    .on_news = on_news,
                                    .user = d,
                                });
-    d->lists = lists_new(parts->reactor, parts->hub, span_of(c->name));
+    d->lists = lists_new(parts->reactor, parts->hub, parts->agents, span_of(c->name));
     d->tails = tails_new(parts->reactor, parts->hub);
     d->surveys = d->lists ? surveys_new(parts->reactor, parts->cluster, d->lists) : NULL;
     if (d->statuses && d->tails && d->surveys)
@@ -224,6 +226,12 @@ static void get_ends(struct dashboard *d, struct visit *v, struct span query)
     ask(d, v, query, "ends", (struct names){names, 2});
 }
 
+static void get_agents(struct dashboard *d, struct visit *v, struct span query)
+{
+    static const char *const names[] = {"q", "group", "instance", "sort", "after"};
+    ask(d, v, query, "agents", (struct names){names, 5});
+}
+
 static void get_rooms(struct dashboard *d, struct visit *v, struct span query)
 {
     char q[256], ns[256], after[FIRST_KEY_BYTES], sort[16];
@@ -286,8 +294,7 @@ static void get_history(struct dashboard *d, struct visit *v, struct span query)
         finish_error(v, 400, "history is seconds, tens or minutes, and id a machine's");
         return;
     }
-    if (!d->parts.machines ||
-        !machines_find(d->parts.machines, machine, reactor_now_ms(d->parts.reactor), &row)) {
+    if (!d->machines || !machines_find(d->machines, machine, reactor_now_ms(d->parts.reactor), &row)) {
         finish_error(v, 404, "there is no such machine");
         return;
     }
@@ -306,8 +313,8 @@ static void get_machines(struct dashboard *d, struct visit *v, struct span query
         return;
     }
     msgpack_sbuffer_clear(&d->text);
-    int err = d->parts.machines ? machines_json(d->parts.machines, reactor_now_ms(d->parts.reactor), &d->text)
-                                : msgpack_sbuffer_write(&d->text, "{\"machines\":[]}", 15);
+    int err = d->machines ? machines_json(d->machines, reactor_now_ms(d->parts.reactor), &d->text)
+                          : msgpack_sbuffer_write(&d->text, "{\"machines\":[]}", 15);
     if (err)
         finish_error(v, 503, err_text(ERR_MEMORY));
     else
@@ -420,7 +427,7 @@ static const struct {
     {SPAN("/api/v1/nodes"), get_nodes},       {SPAN("/api/v1/sessions"), get_sessions},
     {SPAN("/api/v1/rooms"), get_rooms},       {SPAN("/api/v1/ends"), get_ends},
     {SPAN("/api/v1/machines"), get_machines}, {SPAN("/api/v1/events"), get_events},
-    {SPAN("/api/v1/key"), get_key},
+    {SPAN("/api/v1/agents"), get_agents},     {SPAN("/api/v1/key"), get_key},
 };
 
 bool dashboard_has_path(struct span path)

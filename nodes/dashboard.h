@@ -3,10 +3,10 @@
 #ifndef STARLING_DASHBOARD_H
 #define STARLING_DASHBOARD_H
 
+#include "agents.h"
 #include "cluster.h"
 #include "config.h"
 #include "hub.h"
-#include "machines.h"
 #include "seam.h"
 #include "web.h"
 
@@ -18,8 +18,8 @@ struct dashboard_parts {
     struct hub *hub;
     struct cluster *cluster; /* NULL: this node is alone */
     const struct config *config;
-    const struct web *web;     /* how the node is */
-    struct machines *machines; /* NULL: this node listens to no agents */
+    const struct web *web; /* how the node is */
+    struct agents *agents; /* NULL: this node listens to none */
     struct mesh_origin self;
     const char *host; /* these are borrowed */
 };

@@ -9,7 +9,7 @@
 #include "seam.h"
 
 struct front_options {
-    const char *path; /* of the transports, with slashes at both ends */
+    const char *path;   /* of the transports, with slashes at both ends */
     const char *cookie; /* name, or "" */
     struct cors cors;
     uint32_t request_timeout_ms, idle_timeout_ms;
@@ -62,7 +62,8 @@ struct front {
 };
 
 /* Borrows everything that options point to. NULL on failure. */
-struct front *front_new(struct reactor *r, struct metrics *m, struct engine *e, const struct front_options *o);
+struct front *front_new(struct reactor *r, struct metrics *m, struct engine *e,
+                        const struct front_options *o);
 /* 0 or ERR_SYSTEM with errno. is_shared: other nodes of this host listen on the same port. */
 int front_listen(struct front *f, const char *ip, uint16_t port, bool is_shared);
 /* Takes a listening socket that another process has opened. 0 or ERR_SYSTEM: then fd is the caller's. */

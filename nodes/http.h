@@ -23,11 +23,11 @@ struct http_run {
 
 struct http_reader {
     http_parser parser;
-    uint32_t used;    /* bytes of the request seen so far; all of them when DONE */
-    uint32_t head_n;  /* length of the head, known from HTTP_READ_HEAD on */
-    uint32_t body_at; /* of a body with Content-Length */
+    uint32_t used;           /* bytes of the request seen so far; all of them when DONE */
+    uint32_t head_n;         /* length of the head, known from HTTP_READ_HEAD on */
+    uint32_t body_at;        /* of a body with Content-Length */
     uint32_t max_body_bytes; /* set it at HTTP_READ_HEAD */
-    struct buffer chunked; /* a chunked body, put together */
+    struct buffer chunked;   /* a chunked body, put together */
     size_t body_n;
     int err;
     bool head_complete, complete, in_value;

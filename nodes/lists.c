@@ -1,4 +1,5 @@
 #include "lists.h"
+#include "agent_list.h"
 #include "client.h"
 #include "directory.h"
 #include "err.h"
@@ -32,6 +33,7 @@ struct end {
 struct lists {
     struct reactor *reactor;
     struct hub *hub;
+    const struct agents *agents;
     struct span name;
     struct end end[ENDS]; /* a ring */
     uint64_t n_ends;
@@ -39,18 +41,19 @@ struct lists {
 
 /* What is looked for. Empty: anything. */
 struct filter {
-    char text[6][FILTER_BYTES];
-    struct span what, q, ns, room, sid, sort, after;
+    char text[8][FILTER_BYTES];
+    struct span what, q, ns, room, sid, group, instance, sort, after;
     uint64_t limit;
 };
 
-struct lists *lists_new(struct reactor *r, struct hub *h, struct span name)
+struct lists *lists_new(struct reactor *r, struct hub *h, const struct agents *agents, struct span name)
 {
     struct lists *l = calloc(1, sizeof(*l));
     if (!l)
         return NULL;
     l->reactor = r;
     l->hub = h;
+    l->agents = agents;
     l->name = name;
     return l;
 }
@@ -87,16 +90,17 @@ static void read_filter(struct span question, struct filter *f)
     f->sid = get_text(question, "sid", f->text[3]);
     f->sort = get_text(question, "sort", f->text[4]);
     f->after = get_text(question, "after", f->text[5]);
+    f->group = get_text(question, "group", f->text[6]);
+    f->instance = get_text(question, "instance", f->text[7]);
     if (!json_uint(json_get(question, "limit"), LISTS_ROWS_MAX, &f->limit))
         f->limit = PAGE;
 }
 
-static void put_row(struct lists_answer *a, const struct first_candidate *c, size_t from)
+void lists_put(struct lists_answer *a, const struct first_candidate *c, size_t from)
 {
     struct lists_row *row = &a->row[a->n++];
     memcpy(row->key, c->key, c->key_n);
     row->key_n = c->key_n;
-    /* The text may still move: rows are given their pointers at the end. */
     row->json = (struct span){NULL, a->text.size - from};
 }
 
@@ -229,7 +233,7 @@ static int ask_sessions(struct lists *l, const struct filter *f, struct lists_an
     for (unsigned i = 0; i < first.n && !err; i++) {
         size_t from = a->text.size;
         err = print_socket(l, f, first.at[i].what, &a->text);
-        put_row(a, &first.at[i], from);
+        lists_put(a, &first.at[i], from);
     }
     return err;
 }
@@ -292,9 +296,25 @@ static int ask_ends(struct lists *l, const struct filter *f, struct lists_answer
     for (unsigned i = 0; i < first.n && !err; i++) {
         size_t from = a->text.size;
         err = print_end_of(l, first.at[i].what, &a->text);
-        put_row(a, &first.at[i], from);
+        lists_put(a, &first.at[i], from);
     }
     return err;
+}
+
+/* ---- agents ---- */
+
+static int ask_agents(const struct lists *l, const struct filter *f, struct lists_answer *a)
+{
+    if (!l->agents)
+        return 0;
+    return agent_list_ask(l->agents, l->name,
+                          &(struct agent_question){.q = f->q,
+                                                   .group = f->group,
+                                                   .instance = f->instance,
+                                                   .after = f->after,
+                                                   .by_calls = span_eq(f->sort, SPAN("calls")),
+                                                   .limit = (unsigned)f->limit},
+                          a);
 }
 
 /* ---- actions ---- */
@@ -327,7 +347,7 @@ static int act(struct lists *l, const struct filter *f, bool close, struct lists
     size_t from = a->text.size;
     print_span(&p, err ? SPAN("{\"ok\":false}") : SPAN("{\"ok\":true}"));
     a->total = 1;
-    put_row(a, &done, from);
+    lists_put(a, &done, from);
     return print_end(&p);
 }
 
@@ -345,6 +365,8 @@ int lists_ask(struct lists *l, struct span question, struct lists_answer *a)
         err = ask_sessions(l, &f, a);
     else if (span_eq(f.what, SPAN("ends")))
         err = ask_ends(l, &f, a);
+    else if (span_eq(f.what, SPAN("agents")))
+        err = ask_agents(l, &f, a);
     else if (span_eq(f.what, SPAN("disconnect")) || span_eq(f.what, SPAN("join")) ||
              span_eq(f.what, SPAN("leave")))
         err = act(l, &f, json_is_true(json_get(question, "close")), a);

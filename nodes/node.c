@@ -295,7 +295,7 @@ static int build_dashboard(struct node *n)
         .hub = n->hub,
         .cluster = n->cluster,
         .config = n->config,
-        .machines = n->web.agents ? agents_machines(n->web.agents) : NULL,
+        .agents = n->web.agents,
         .web = &n->web,
         .self = n->self,
         .host = n->host,

@@ -31,7 +31,7 @@ struct reload {
 
 struct supervisor {
     struct process_owner owner; /* of the nodes; first: callbacks get back to us from it */
-    int argc; /* of `up`: the configuration is read again from it */
+    int argc;                   /* of `up`: the configuration is read again from it */
     char **argv;
     struct config config;
     struct rundir dir;

@@ -45,8 +45,8 @@ int verb_reload(int argc, char **argv);
 int verb_stop(int argc, char **argv);
 int verb_ps(int argc, char **argv); /* ps.c */
 int verb_top(int argc, char **argv);
-int verb_logs(int argc, char **argv);   /* logs.c */
-int verb_call(int argc, char **argv);   /* verb_agent.c */
+int verb_logs(int argc, char **argv); /* logs.c */
+int verb_call(int argc, char **argv); /* verb_agent.c */
 int verb_tail(int argc, char **argv);
 int verb_doctor(int argc, char **argv); /* doctor.c */
 

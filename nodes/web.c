@@ -60,8 +60,9 @@ static void answer_file(struct visit *v, const struct bundle_file *file, const c
     char headers[1024 + CORS_HEADERS_MAX], tag[96];
     bool gzip = file->gzip && accepts_gzip(visit_header(v, "Accept-Encoding"));
     snprintf(tag, sizeof(tag), "\"%s%s\"", etag, gzip ? "-gzip" : "");
-    snprintf(headers, sizeof(headers), "ETag: %s\r\nVary: Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\n%s%s",
-             tag, gzip ? "Content-Encoding: gzip\r\n" : "", more);
+    snprintf(headers, sizeof(headers),
+             "ETag: %s\r\nVary: Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\n%s%s", tag,
+             gzip ? "Content-Encoding: gzip\r\n" : "", more);
     if (!is_read(v)) {
         answer_error(v, 405, "files can only be read", "Allow: GET, HEAD\r\n");
     } else if (etag_matches(visit_header(v, "If-None-Match"), tag)) {
@@ -86,8 +87,10 @@ static void answer_bundle(struct visit *v, const struct web *web, const struct b
 /* Nothing but what this node serves itself, no script or style inside of the page, and the page in no frame. */
 #define PAGE_HEADERS                                                                                         \
     "Cache-Control: no-cache\r\n"                                                                            \
-    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " \
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n" \
+    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' "      \
+    "data:; "                                                                                                \
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors "         \
+    "'none'\r\n"                                                                                             \
     "Referrer-Policy: no-referrer\r\n"
 
 struct span web_below(const struct web *web, struct span path)

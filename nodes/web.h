@@ -16,12 +16,12 @@ struct web {
     struct metrics *metrics;
     struct dashboard *dashboard;
     struct agents *agents; /* NULL: none are listened to */
-    const char *path; /* of the transports: the client's files lie below it */
+    const char *path;      /* of the transports: the client's files lie below it */
     const char *base_path; /* of all the rest; "/" or with slashes at both ends */
     struct cors cors;
     atomic_bool ready, draining;
     const atomic_int *store; /* enum persist_state; NULL: there is none */
-    struct api_wait *waits; /* api.c's; the reactor's */
+    struct api_wait *waits;  /* api.c's; the reactor's */
     unsigned n_waits;
     bool stopping;
 };

@@ -11,6 +11,7 @@
 #define GATEWAY_TEXT_BYTES 64
 #define GATEWAY_ENDPOINTS  4
 #define GATEWAY_FULL       1000000 /* added to the load of who takes no calls */
+#define GATEWAY_LATE       1       /* after, of a CANCEL: the deadline is over */
 
 enum gateway_key { GATEWAY_REGISTRATION = 'R', GATEWAY_INSTANCE = 'I', GATEWAY_NODE = 'N' };
 

@@ -4,9 +4,11 @@ import http from 'node:http';
 import { test as plainTest } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { io } from 'socket.io-client';
+import { Agent, KIND, Refused } from '../support/agent.mjs';
 import { startCluster } from '../support/cluster.mjs';
 import { connectClients } from '../support/dashboard.mjs';
-import { afterwards, eventually, PATIENCE_MS, serverFor } from '../support/servers.mjs';
+import { metricOf } from '../support/clients.mjs';
+import { afterwards, eventually, PATIENCE_MS, serverFor, sleep } from '../support/servers.mjs';
 
 const test = (name, body) => plainTest(name, { timeout: 120000 }, body);
 
@@ -195,6 +197,82 @@ test('ends are told with their reasons, and events as they pass', async (t) => {
   const none = await json(`${origin}/api/v1/events?wait_ms=50&room=nobody`);
   assert.deepEqual([none.events, none.skipped], [[], 0]);
   assert.equal((await json(`${origin}/api/v1/events?wait_ms=99999`)).status, 400);
+});
+
+// Answers calls of the group; one in five with an error, those of the event 'late' never.
+async function openCallee(context, node, name, group) {
+  const agent = new Agent(`ipc://${node.agents}`, { name });
+  let n = 0;
+  agent.handlers[KIND.CALL] = async ([, , , , , event]) => {
+    if (event === 'late') await new Promise(() => {});
+    await sleep(5);
+    if (n++ % 5 === 4) throw new Refused([KIND.ERROR, 0, 'no', 'not this one']);
+    return { args: '["done"]' };
+  };
+  await agent.open();
+  afterwards(context, () => agent.close());
+  await agent.request(KIND.HANDLE, { group, events: ['job', 'late'], namespaces: ['/'], deadline_ms: 400, limit: 7 });
+  return agent;
+}
+
+test('agents of all nodes are listed by any of them, found, and paged, and their figures are those of /metrics', async (t) => {
+  const cluster = await startCluster(t, 2, { recovery: 120000 });
+  const agents = [];
+  for (const [i, group] of ['jobs', 'jobs', 'audit'].entries()) agents.push(await openCallee(t, cluster.nodes[i % 2], `worker-${i}`, group));
+  await agents[2].request(KIND.REGISTER, 'ledger', {});
+  await agents[2].request(KIND.SUBSCRIBE, { events: ['orders.>'], rooms: ['everybody'] });
+  const [client] = await connectClients(t, cluster.nodes, 1);
+  for (let i = 0; i < 40; i++) await client.timeout(PATIENCE_MS).emitWithAck('job', i);
+  await client.timeout(PATIENCE_MS).emitWithAck('late');
+  const [one, other] = cluster.nodes.map(({ origin }) => (path) => json(`${origin}/api/v1/agents${path}`));
+  const { rows } = await eventually(async () => {
+    const told = await one('');
+    return told.total === 3 && told.rows.reduce((sum, row) => sum + row.timed_out_total, 0) === 2 && told;
+  }, 'both groups to have missed the deadline');
+  assert.deepEqual(rows.map(({ name, node, groups, addresses, handlers, actors, subscriptions, watches }) => ({ name, node, groups, addresses, handlers, actors, subscriptions, watches })), [
+    { name: 'worker-0', node: 'node-0', groups: ['jobs'], addresses: [], handlers: 1, actors: 0, subscriptions: 0, watches: 0 },
+    { name: 'worker-1', node: 'node-1', groups: ['jobs'], addresses: [], handlers: 1, actors: 0, subscriptions: 0, watches: 0 },
+    { name: 'worker-2', node: 'node-0', groups: ['audit'], addresses: ['ledger'], handlers: 1, actors: 1, subscriptions: 1, watches: 0 },
+  ]);
+  assert.deepEqual((await other('')).rows.map(({ instance }) => instance), rows.map(({ instance }) => instance));
+  assert.equal(rows[0].calls_total + rows[1].calls_total, 41);
+  assert.deepEqual([rows[2].calls_total, rows[2].answered_total, rows[2].failed_total, rows[2].timed_out_total], [41, 40, 8, 1]);
+  for (const row of rows) {
+    if (row.answered_total) assert.ok(row.p50_us >= 4500 && row.p50_us <= row.p99_us, `${row.p50_us} ${row.p99_us}`);
+    else assert.deepEqual([row.p50_us, row.p99_us], [null, null]);
+    assert.ok(row.credit_bytes > 0 && row.unanswered === 0 && row.waiting === 0);
+  }
+  for (const { origin } of cluster.nodes) {
+    const metrics = await (await fetch(`${origin}/metrics`)).text();
+    const here = (await one('')).rows.filter(({ node }) => node === `node-${cluster.nodes.findIndex((n) => n.origin === origin)}`);
+    const sum = (key) => here.reduce((total, row) => total + row[key], 0);
+    assert.equal(metricOf(metrics, 'starling_agents'), here.length);
+    assert.equal(metricOf(metrics, 'starling_agent_call_seconds_count'), sum('answered_total'));
+    assert.equal(metricOf(metrics, 'starling_agent_timeouts_total'), sum('timed_out_total'));
+  }
+  const names = async (path) => (await other(path)).rows.map(({ name }) => name);
+  assert.deepEqual(await names('?q=orders.'), ['worker-2']);
+  assert.deepEqual(await names('?q=node-1'), ['worker-1']);
+  assert.deepEqual(await names('?group=jobs'), ['worker-0', 'worker-1']);
+  assert.deepEqual(await names('?group=job'), []);
+  const first = await other('?limit=2');
+  assert.deepEqual([first.rows.length, first.total], [2, 3]);
+  const second = await one(`?limit=2&after=${encodeURIComponent(first.next)}`);
+  assert.deepEqual([second.rows.map(({ name }) => name), second.next], [['worker-2'], null]);
+  const { registrations } = (await other(`?instance=${rows[2].instance}`)).rows[0];
+  assert.deepEqual(registrations, [
+    { kind: 'handle', name: 'audit', namespaces: ['/'], events: ['job', 'late'], rooms: [], life: [], limit: 7, unanswered: 0 },
+    { kind: 'register', name: 'ledger', namespaces: [], events: [], rooms: [], life: [], limit: 0, unanswered: 0 },
+    { kind: 'subscribe', name: '', namespaces: [], events: ['orders.>'], rooms: ['everybody'], life: [], limit: 0, unanswered: 0 },
+  ]);
+  const busy = setInterval(() => client.emit('job', 0), 20);
+  afterwards(t, () => clearInterval(busy));
+  await eventually(async () => {
+    const told = await other('?sort=calls');
+    return told.rows[0].name === 'worker-2' && told.rows[0].calls_per_s > 10;
+  }, 'the busiest agent to be the first');
+  agents[1].close();
+  await eventually(async () => (await one('')).total === 2, 'an agent that has gone to be listed no more');
 });
 
 test('machines: none yet, and no history of one that is not there', async (t) => {
