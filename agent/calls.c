@@ -160,6 +160,8 @@ int starling_emit(struct starling *s, const struct starling_emit *e, const struc
         agent_with(r, AGENT_F_KEY)->key = span_of(e->key ? e->key : key);
     /* Acknowledgements that have come once must not come again. */
     bool again = wanted && e->ack_ms == 0;
+    if (again)
+        agent_with(r, AGENT_F_AGAIN)->again = e->again;
     const struct request stream = {.on_ack = e->on_ack, .stream_user = e->ack_user};
     return submit(s, then, wanted, e->ack_ms, again, &stream);
 }

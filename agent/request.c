@@ -208,6 +208,12 @@ static void drop_bound(struct requests *q)
     }
 }
 
+/* `again` is the last option of an EMIT, so the record ends with it. */
+static void say_again(struct request *r)
+{
+    r->bytes[r->n - 1] = (char)0xc3; /* true */
+}
+
 void requests_reset(struct requests *q, void (*fail)(void *user, struct request *r), void *user)
 {
     struct request *r, *next, *failed = NULL, **end = &failed;
@@ -218,6 +224,7 @@ void requests_reset(struct requests *q, void (*fail)(void *user, struct request 
         if (r->queued)
             continue;
         if (r->has_key) {
+            say_again(r);
             append(q, r);
             continue;
         }

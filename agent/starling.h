@@ -165,6 +165,7 @@ struct starling_emit {
     bool is_volatile;
     enum starling_confirm confirm;
     const char *key; /* NULL: one is made when the emit is confirmed or then.done is given */
+    bool again;      /* this emit may have been made before under its key, by whoever: the node makes sure */
     uint32_t ack_ms; /* collect acknowledgements that long: on_ack for each, then done */
     starling_ack *on_ack;
     void *ack_user;

@@ -387,7 +387,7 @@ static void wait_with(struct agent *a, struct span rest)
         agent_end(a, AGENT_E_MEMORY, "died");
         return;
     }
-    *p = (struct parcel){.n = rest.n};
+    *p = (struct parcel){.newest = a->newest, .n = rest.n};
     memcpy(p->bytes, rest.p, rest.n);
     *a->input_end = p;
     a->input_end = &p->next;
@@ -400,6 +400,7 @@ static void go_on(struct agent *a)
 {
     while (a->input && !a->is_over) {
         struct parcel *p = a->input;
+        a->newest = p->newest;
         size_t done = run_message(a, (struct span){p->bytes, p->n}, false);
         a->unfinished -= done;
         if (done < p->n) {
@@ -418,7 +419,9 @@ static void go_on(struct agent *a)
 static void take_message(struct agent *a, struct span message)
 {
     bool in_excess = a->received >= a->granted;
+    const struct cluster *cluster = a->agents->hub->cluster;
     a->heard_ms = agents_now(a->agents);
+    a->newest = cluster ? cluster_newest(cluster) : 0;
     a->received += message.n;
     a->excess += in_excess ? message.n : 0;
     if (a->excess > AGENTS_WINDOW) {

@@ -3,6 +3,7 @@
 #include "err.h"
 #include "json.h"
 #include "log.h"
+#include "mirror.h"
 #include <stdlib.h>
 
 enum { KEYS_MAX = 1000 * 1000 };
@@ -179,11 +180,10 @@ static void answer_repeat(struct agent *a, const struct agent_record *r, const s
 {
     struct agents *g = a->agents;
     char text[AGENT_EMIT_ID_BYTES];
-    bool is_ours = is_own(g, k->origin);
-    if (r->confirm != AGENT_CONFIRM_NONE && is_ours) {
+    if (r->confirm != AGENT_CONFIRM_NONE) {
         struct request *q = request_new(a, r);
         if (q)
-            confirm_emit(q, k->seq, r->confirm == AGENT_CONFIRM_MIRROR, true);
+            confirm_emit(q, k->origin, k->seq, r->confirm == AGENT_CONFIRM_MIRROR, true);
         return;
     }
     struct agent_record *ok = agents_out(g, AGENT_OK);
@@ -220,7 +220,7 @@ static void emit_now(struct agent *a, struct agent_record *r, struct span key)
     } else if (r->confirm != AGENT_CONFIRM_NONE && r->id) {
         struct request *q = request_new(a, r);
         if (q)
-            confirm_emit(q, seq, r->confirm == AGENT_CONFIRM_MIRROR, false);
+            confirm_emit(q, g->options.self, seq, r->confirm == AGENT_CONFIRM_MIRROR, false);
     } else if (r->id) {
         struct agent_record *ok = agents_out(g, AGENT_OK);
         agent_with(ok, AGENT_F_EMIT_ID)->emit = agents_emit_id(g, NULL, seq, text);
@@ -246,10 +246,25 @@ static enum agent_code check_emit(const struct agents *g, const struct agent_rec
     return AGENT_CODES;
 }
 
+/* Can an emit with a key that is not known here have been said elsewhere? Everybody has answered since the EMIT came, or
+ * is dead and what it has said last is here. An agent's older connection ends before the node that has it answers, as
+ * that hears of the newer one first. */
+static bool may_be_said(struct agent *a)
+{
+    struct cluster *cluster = a->agents->hub->cluster;
+    if (!cluster)
+        return false;
+    const struct peers *peers = cluster_peers(cluster);
+    const struct mirror *mirror = cluster_mirror(cluster);
+    if (peers_alive(peers) > 0 && peers_newest(peers) == a->newest)
+        agents_repeat_instance(a); /* something for them to answer to */
+    return !peers_is_confirmed(peers, a->newest + 1) || !peers_is_settled(peers) ||
+           (mirror && !mirror_is_settled(mirror));
+}
+
 bool agent_emit(struct agent *a, struct agent_record *r)
 {
     struct agents *g = a->agents;
-    struct cluster *cluster = g->hub->cluster;
     char text[MESH_KEY_BYTES];
     struct span key = {text, 0};
     const char *why;
@@ -258,8 +273,7 @@ bool agent_emit(struct agent *a, struct agent_record *r)
     if (r->key.n && g->options.window_ms) {
         char *p = mempcpy(text, a->name, strlen(a->name) + 1);
         key.n = (size_t)((char *)mempcpy(p, r->key.p, r->key.n) - text);
-        /* Of one that has died there may be a last emit that has not come here yet. */
-        if (!find_key(g, key) && cluster && !peers_is_settled(cluster_peers(cluster)))
+        if (r->again && !find_key(g, key) && may_be_said(a))
             return false;
     }
     if (!request_allowed(a, r))

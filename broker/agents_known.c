@@ -120,6 +120,12 @@ void agents_say_instance(struct agent *a)
     struct far_instance *elsewhere = find_instance(g, span_of(a->instance));
     a->epoch = (elsewhere ? elsewhere->epoch : 0) + 1;
     a->number = ++g->next_number;
+    agents_repeat_instance(a);
+}
+
+void agents_repeat_instance(struct agent *a)
+{
+    struct agents *g = a->agents;
     struct gateway_about about = {
         .name = span_of(a->name), .instance = span_of(a->instance), .epoch = a->epoch};
     msgpack_sbuffer_clear(&g->told);

@@ -30,6 +30,7 @@ struct parcel {
     struct parcel *next;
     struct task *task; /* of CALL, CONNECT and ASKED */
     bool is_life, is_told;
+    uint64_t newest; /* of an input: this node's newest number when it came */
     size_t n;
     char bytes[];
 };
@@ -118,6 +119,7 @@ struct agent {
     struct admission *admissions;
     struct parcel *input,
         **input_end; /* messages that wait, the first of which from its first record that does */
+    uint64_t newest; /* this node's newest number when what is carried out came */
     bool is_waiting;
     uint64_t later_ms; /* since when a SUBSCRIBE waits for what this node does not know yet; 0: none does */
     unsigned n_behind; /* subscriptions */
@@ -309,7 +311,7 @@ void agent_ok(struct agent *a, uint64_t id, struct agent_record *r);
 /* OK with nothing in it, when all nodes have number seq, or it has been waited for long enough. */
 void confirm_registration(struct request *q, uint64_t seq);
 /* OK with the emit's id, when the mesh or the mirror has it; ERROR unconfirmed. */
-void confirm_emit(struct request *q, uint64_t seq, bool mirror, bool repeated);
+void confirm_emit(struct request *q, struct mesh_origin origin, uint64_t seq, bool mirror, bool repeated);
 /* True: some are left. */
 bool confirms_look(struct agents *g);
 void confirms_free(struct agents *g);
@@ -371,6 +373,8 @@ void members_free(struct agents *g);
 int agents_set(struct agents *g, enum gateway_key type, uint64_t number, struct span value);
 void agents_say_node(struct agents *g);
 void agents_say_instance(struct agent *a);
+/* The same once more, for its number. */
+void agents_repeat_instance(struct agent *a);
 void agents_on_set(void *user, struct mesh_origin from, struct span key, struct span value);
 void agents_on_void(void *user, struct mesh_origin from);
 void known_forget(struct agents *g, struct mesh_origin from);

@@ -4,12 +4,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A request whose answer waits until others have a number of ours. */
+enum { LOOK_UP_AGAIN_MS = 100 };
+
+/* A request whose answer waits until others have a number, ours or, of a repeated emit, another origin's. */
 struct confirm {
+    struct agents *agents; /* NULL: gone, and the store still owes its answer */
     struct confirm *next;
     struct request *request;
+    struct mesh_origin origin;
     uint64_t seq, until_ms;
+    uint64_t asked_ms; /* the store, whether it has another origin's */
     bool is_emit, mirror, repeated;
+    bool is_asking, is_stored;
 };
 
 /* ---- requests ---- */
@@ -153,6 +159,7 @@ static void add_confirm(struct request *q, struct confirm with)
         return;
     }
     *c = with;
+    c->agents = g;
     c->request = q;
     c->next = NULL;
     *g->confirms_end = c;
@@ -163,27 +170,64 @@ static void add_confirm(struct request *q, struct confirm with)
 void confirm_registration(struct request *q, uint64_t seq)
 {
     struct agents *g = q->agent->agents;
-    add_confirm(q, (struct confirm){.seq = seq, .until_ms = agents_now(g) + AGENTS_KNOWN_MS});
+    add_confirm(q, (struct confirm){
+                       .origin = g->options.self, .seq = seq, .until_ms = agents_now(g) + AGENTS_KNOWN_MS});
 }
 
-void confirm_emit(struct request *q, uint64_t seq, bool mirror, bool repeated)
+void confirm_emit(struct request *q, struct mesh_origin origin, uint64_t seq, bool mirror, bool repeated)
 {
     struct agents *g = q->agent->agents;
-    if (mirror)
+    if (mirror && is_own(g, origin))
         mirror_hurry(cluster_mirror(g->hub->cluster));
-    add_confirm(q, (struct confirm){.seq = seq,
+    add_confirm(q, (struct confirm){.origin = origin,
+                                    .seq = seq,
                                     .until_ms = agents_now(g) + AGENTS_CONFIRM_MS,
                                     .is_emit = true,
                                     .mirror = mirror,
                                     .repeated = repeated});
 }
 
-static bool is_confirmed(const struct agents *g, const struct confirm *c)
+static void on_looked_up(void *user, bool has)
+{
+    struct confirm *c = user;
+    c->is_asking = false;
+    c->is_stored = has;
+    if (c->agents)
+        agents_look_soon(c->agents);
+    else
+        free(c);
+}
+
+static bool is_stored(const struct agents *g, struct confirm *c)
+{
+    struct mirror *mirror = cluster_mirror(g->hub->cluster);
+    if (!mirror || is_own(g, c->origin))
+        return mirror && mirror_has(mirror, c->seq);
+    bool asks = !c->is_stored && !c->is_asking && agents_now(g) - c->asked_ms >= LOOK_UP_AGAIN_MS;
+    if (asks) {
+        c->is_asking = true;
+        c->asked_ms = agents_now(g);
+        mirror_look_up(mirror, c->origin, c->seq, on_looked_up, c);
+    }
+    return c->is_stored;
+}
+
+static bool is_confirmed(const struct agents *g, struct confirm *c)
 {
     struct cluster *cluster = g->hub->cluster;
     if (!cluster)
         return true;
-    return c->mirror ? mirror_has(cluster_mirror(cluster), c->seq) : cluster_is_confirmed(cluster, c->seq);
+    if (c->mirror)
+        return is_stored(g, c);
+    return is_own(g, c->origin) ? cluster_is_confirmed(cluster, c->seq)
+                                : peers_have(cluster_peers(cluster), c->origin, c->seq);
+}
+
+static void confirm_free(struct confirm *c)
+{
+    c->agents = NULL;
+    if (!c->is_asking)
+        free(c);
 }
 
 static void answer_unconfirmed(struct agents *g, struct confirm *c)
@@ -197,7 +241,7 @@ static void answer_unconfirmed(struct agents *g, struct confirm *c)
         r->id = q->id;
         r->code = span_of(agent_code(AGENT_E_UNCONFIRMED));
         r->text = span_of(agent_code_text(AGENT_E_UNCONFIRMED));
-        agent_with(r, AGENT_F_EMIT_ID)->emit = agents_emit_id(g, NULL, c->seq, text);
+        agent_with(r, AGENT_F_EMIT_ID)->emit = agents_emit_id(g, &c->origin, c->seq, text);
         agent_put(a, r);
     }
     free(q);
@@ -208,7 +252,7 @@ static void answer_confirmed(struct agents *g, struct confirm *c)
     char text[AGENT_EMIT_ID_BYTES];
     struct agent_record *r = agents_out(g, AGENT_OK);
     if (c->is_emit)
-        agent_with(r, AGENT_F_EMIT_ID)->emit = agents_emit_id(g, NULL, c->seq, text);
+        agent_with(r, AGENT_F_EMIT_ID)->emit = agents_emit_id(g, &c->origin, c->seq, text);
     if (c->repeated)
         agent_with(r, AGENT_F_REPEATED)->repeated = true;
     request_ok(c->request, r);
@@ -220,17 +264,18 @@ bool confirms_look(struct agents *g)
     while (*at) {
         struct confirm *c = *at;
         bool is_late = agents_now(g) >= c->until_ms;
-        if (!is_late && !is_confirmed(g, c)) {
+        bool confirmed = is_confirmed(g, c);
+        if (!is_late && !confirmed) {
             at = &c->next;
             continue;
         }
         *at = c->next;
         /* Who does not answer for so long is dead: all others know. */
-        if (c->is_emit && !is_confirmed(g, c))
+        if (c->is_emit && !confirmed)
             answer_unconfirmed(g, c);
         else
             answer_confirmed(g, c);
-        free(c);
+        confirm_free(c);
     }
     g->confirms_end = at;
     return g->confirms != NULL;
@@ -242,7 +287,7 @@ void confirms_free(struct agents *g)
         struct confirm *c = g->confirms;
         g->confirms = c->next;
         free(c->request);
-        free(c);
+        confirm_free(c);
     }
     g->confirms_end = &g->confirms;
 }

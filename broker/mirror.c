@@ -23,7 +23,7 @@ struct mark {
 struct tail {
     struct tail *next;
     struct mesh_origin origin;
-    bool is_reading;
+    bool is_reading, was_read;
     uint64_t ended_ms; /* since when the store has not said that it lives; 0: it does */
 };
 
@@ -198,8 +198,10 @@ static void end_reading(struct reading *r, int err)
     while (*at != r)
         at = &(*at)->next;
     *at = r->next;
-    if (r->tail)
+    if (r->tail) {
         r->tail->is_reading = false;
+        r->tail->was_read = true;
+    }
     if (r->tail && !err && r->is_last)
         drop_tail(m, r->tail);
     free(r);
@@ -293,6 +295,14 @@ void mirror_settle(struct mirror *m, struct mesh_origin origin, uint64_t receive
     read_tail(m, t, received);
 }
 
+bool mirror_is_settled(const struct mirror *m)
+{
+    for (const struct tail *t = m->tails; t; t = t->next)
+        if (!t->was_read)
+            return false;
+    return true;
+}
+
 static bool is_listed_alive(const struct store_member *members, unsigned n, struct mesh_origin origin)
 {
     for (unsigned i = 0; i < n; i++)
@@ -330,6 +340,33 @@ void mirror_on_members(struct mirror *m, const struct store_member *members, uns
         else if (!t->is_reading)
             drop_tail(m, t);
     }
+}
+
+/* ---- what the store has of others ---- */
+
+struct question {
+    void (*done)(void *user, bool has);
+    void *user;
+};
+
+static void on_found(void *user, int err, const struct store_batch *batch, unsigned n)
+{
+    struct question q = *(struct question *)user;
+    (void)batch;
+    free(user);
+    q.done(q.user, err == 0 && n > 0);
+}
+
+void mirror_look_up(struct mirror *m, struct mesh_origin origin, uint64_t seq,
+                    void (*done)(void *user, bool has), void *user)
+{
+    struct question *q = malloc(sizeof(*q));
+    if (!q) {
+        done(user, false);
+        return;
+    }
+    *q = (struct question){done, user};
+    m->store->calls->read(m->store->store, origin, seq - 1, 1, on_found, q);
 }
 
 /* ---- start and end ---- */

@@ -27,6 +27,11 @@ void mirror_wake(struct mirror *m);
 void mirror_hurry(struct mirror *m);
 /* Does the store have this number of ours? */
 bool mirror_has(const struct mirror *m, uint64_t seq);
+/* False: of somebody who has died the store has not said yet how far it has come. */
+bool mirror_is_settled(const struct mirror *m);
+/* Does the store have this number of another origin? done(user, false) also when it cannot say. */
+void mirror_look_up(struct mirror *m, struct mesh_origin origin, uint64_t seq,
+                    void (*done)(void *user, bool has), void *user);
 /* The store can be reached again. */
 void mirror_resume(struct mirror *m);
 

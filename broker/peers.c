@@ -378,6 +378,14 @@ bool peers_is_confirmed(const struct peers *m, uint64_t seq)
     return true;
 }
 
+bool peers_have(const struct peers *m, struct mesh_origin origin, uint64_t seq)
+{
+    for (const struct origin *o = m->origins; o; o = o->hh.next)
+        if (o->state == ORIGIN_LIVE && !same_origin(o->id, origin) && !origin_has(o, origin, seq))
+            return false;
+    return true;
+}
+
 bool peers_is_settled(const struct peers *m)
 {
     uint64_t now = peers_now_ms(m);
@@ -385,7 +393,7 @@ bool peers_is_settled(const struct peers *m)
         bool is_silent = o->state == ORIGIN_LIVE && now - o->heard_ms > 3 * HEARTBEAT_MS;
         /* The others say with their next heartbeat what they have of it. */
         bool is_fresh = o->state == ORIGIN_DEAD && o->died_ms && now - o->died_ms < 3 * HEARTBEAT_MS;
-        if (is_silent || is_fresh || (o->state != ORIGIN_NEW && o->in_hole && o->received < o->newest))
+        if (is_silent || is_fresh || (o->state != ORIGIN_NEW && o->received < o->newest))
             return false;
     }
     return true;

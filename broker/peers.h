@@ -109,7 +109,10 @@ struct ring *peers_ring(const struct peers *m);
 unsigned peers_alive(const struct peers *m);
 /* True when every live peer has said that it has this number of ours. */
 bool peers_is_confirmed(const struct peers *m, uint64_t seq);
-/* False: somebody has fallen silent, or has died just now, and others may know more of what it has said. */
+/* True when every live peer has said that it has this number of that origin, itself left out. */
+bool peers_have(const struct peers *m, struct mesh_origin origin, uint64_t seq);
+/* False: somebody has fallen silent, or has died just now, and others may know more of what it has said; or something
+ * that is known to be there has not come. */
 bool peers_is_settled(const struct peers *m);
 
 /* How far this node has come in each origin's numbers; itself first. */

@@ -171,6 +171,8 @@ int held_add(struct held_list *list, uint64_t seq, struct span raw);
 struct held *held_take(struct held_list *list);
 void held_drop_all(struct held_list *list);
 
+/* Has it said that it has this number? */
+bool origin_has(const struct origin *who, struct mesh_origin of, uint64_t seq);
 /* Reads a record on its own, as rings and lists keep it, into m->record. */
 bool records_read(struct peers *m, const char *raw, size_t n);
 void records_take(struct peers *m, struct origin *o, const struct mesh_record *record);

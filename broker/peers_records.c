@@ -182,7 +182,7 @@ void records_take(struct peers *m, struct origin *o, const struct mesh_record *r
 
 /* ---- holes ---- */
 
-static bool has(const struct origin *who, struct mesh_origin of, uint64_t seq)
+bool origin_has(const struct origin *who, struct mesh_origin of, uint64_t seq)
 {
     for (unsigned i = 0; i < who->n_heard; i++)
         if (same_origin(who->heard[i].origin, of))
@@ -199,7 +199,7 @@ static unsigned list_able(const struct peers *m, const struct origin *o,
         able[n++] = peers_of_origin(m, o);
     for (struct peer *p = m->peers; p && n < LIMIT_OFFSET_ORIGINS; p = p->next)
         if (p->origin && p->origin != o && p->origin->state == ORIGIN_LIVE &&
-            has(p->origin, o->id, o->received + 1))
+            origin_has(p->origin, o->id, o->received + 1))
             able[n++] = p;
     return n;
 }

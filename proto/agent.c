@@ -96,7 +96,7 @@ static const struct layout layouts[] = {
                    F(ALIVE)}},
     [AGENT_EMIT] = {FROM_AGENT,
                     {F(ID), F(NSP), F(TO), F(EVENT), F(ARGS)},
-                    {F(EXCEPT), F(ATTACHMENTS), F(VOLATILE), F(CONFIRM), F(KEY), F(ACK_MS)}},
+                    {F(EXCEPT), F(ATTACHMENTS), F(VOLATILE), F(CONFIRM), F(KEY), F(ACK_MS), F(AGAIN)}},
     [AGENT_SUBSCRIBE] = {FROM_AGENT, {F(ID)}, {F(NAMESPACES), F(ROOMS), F(EVENTS), F(FROM)}},
     [AGENT_HANDLE] = {FROM_AGENT,
                       {F(ID)},

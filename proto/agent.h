@@ -111,7 +111,7 @@ struct agent_record {
     uint64_t id, reg, version, credit, count, expected, answered, dropped, limit;
     uint64_t ack_ms, deadline_ms, heartbeat_ms, retry_ms, time_ms, timeout_ms, window_ms;
     uint64_t max_calls, max_deadline_ms, max_registrations, message_bytes;
-    bool ack, alive, close, draining, is_volatile, observe, recovered, repeated, replayed, shared;
+    bool ack, again, alive, close, draining, is_volatile, observe, recovered, repeated, replayed, shared;
     bool body_is_bin;
     bool sticky; /* key: session */
     enum agent_confirm confirm;

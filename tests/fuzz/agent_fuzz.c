@@ -35,7 +35,7 @@ static const struct {
     {7, "u",
      " args:a attachments:B user:U data:d rooms:R body:y emit:i repeated:f expected:u answered:u dropped:u"
      " count:u offset:o recovered:f alive:f"},
-    {16, "usAsa", " except:r attachments:B volatile:f confirm:c key:n ack_ms:u"},
+    {16, "usAsa", " except:r attachments:B volatile:f confirm:c key:n ack_ms:u again:f"},
     {17, "u", " namespaces:P rooms:R events:P from:o"},
     {18, "u", " namespaces:P events:P life:l group:n key:k deadline_ms:u limit:u observe:f"},
     {19, "us", " shared:f"},

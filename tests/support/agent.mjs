@@ -59,6 +59,7 @@ export class Agent {
 
   close() {
     clearInterval(this.#beat);
+    for (const { timer } of [...this.#requests.values(), ...this.#waiting]) clearTimeout(timer);
     this.#socket.close();
     this.closed = true;
   }
@@ -147,7 +148,7 @@ export class Agent {
     if (at >= 0) return Promise.resolve(this.records.splice(at, 1)[0]);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`${name} did not come`)), PATIENCE_MS);
-      this.#waiting.push({ fits, resolve: (record) => (clearTimeout(timer), resolve(record)) });
+      this.#waiting.push({ fits, timer, resolve: (record) => (clearTimeout(timer), resolve(record)) });
     });
   }
 }

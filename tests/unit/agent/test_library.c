@@ -785,12 +785,12 @@ static void test_requests_survive_their_node(void **state)
     expect(&b, AGENT_HANDLE);
     assert_int_equal(in.id, reg);
     expect(&b, AGENT_EMIT);
-    assert_true(is(in.key, "k") && is(in.event, "keyed"));
+    assert_true(is(in.key, "k") && is(in.event, "keyed") && in.again);
     send_ok(&b, in.id);
     expect(&b, AGENT_EMIT);
-    assert_true(is(in.event, "second"));
+    assert_true(is(in.event, "second") && in.again);
     expect(&b, AGENT_EMIT);
-    assert_true(is(in.event, "third"));
+    assert_true(is(in.event, "third") && !in.again);
     EXPECT_TOLD("connected n1 \ndone: ok  \n");
     assert_int_equal(starling_reply(agent, old, "[]", NULL, 0), STARLING_STALE);
 }

@@ -297,6 +297,9 @@ static void test_layout_of_requests(void **state)
     with(AGENT_F_ACK_MS)->ack_ms = 3;
     assert_written("[16, 7, \"/\", nil, \"hi\", \"[]\", {\"except\"=>[\"x\"], \"volatile\"=>true, "
                    "\"confirm\"=>\"mirror\", \"ack_ms\"=>3}]");
+    with(AGENT_F_AGAIN)->again = true;
+    assert_written("[16, 7, \"/\", nil, \"hi\", \"[]\", {\"except\"=>[\"x\"], \"volatile\"=>true, "
+                   "\"confirm\"=>\"mirror\", \"ack_ms\"=>3, \"again\"=>true}]");
     assert_true(back.n_to == 0 && back.args.n == 0 && span_eq(back.args_array, SPAN("[]")));
     start(AGENT_JOIN)->n_to = 1;
     record.to[0] = SPAN("w");
