@@ -7,11 +7,12 @@ import { overview } from './views/overview.js';
 import { machines } from './views/machines.js';
 import { sessions } from './views/sessions.js';
 import { rooms } from './views/rooms.js';
+import { agents } from './views/agents.js';
 import { events } from './views/events.js';
 import { trouble } from './views/trouble.js';
 
 const LOST_MS = 1000;
-const views = { overview, machines, sessions, rooms, events, trouble };
+const views = { overview, machines, sessions, rooms, agents, events, trouble };
 const names = Object.keys(views);
 const $ = (id) => document.getElementById(id);
 let current;
@@ -24,6 +25,12 @@ function place() {
   return { name: views[name] ? name : 'overview', rest: rest.map(decodeURIComponent) };
 }
 
+// On a narrow screen the views' names do not fit: the current one is in the middle.
+function showPlace() {
+  const link = $('nav').querySelector('[aria-current]');
+  if (link) $('nav').scrollLeft = link.offsetLeft - $('nav').offsetLeft - ($('nav').clientWidth - link.offsetWidth) / 2;
+}
+
 function show() {
   const { name, rest } = place();
   current?.leave?.();
@@ -32,13 +39,10 @@ function show() {
   $('view').replaceChildren(current.root);
   document.title = `${texts.views[name]} · ${texts.title}`;
   for (const link of $('nav').children) {
-    if (link.hash === `#${name}`) {
-      link.setAttribute('aria-current', 'page');
-      $('nav').scrollLeft = link.offsetLeft - $('nav').clientWidth / 2;
-    } else {
-      link.removeAttribute('aria-current');
-    }
+    if (link.hash === `#${name}`) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
   }
+  showPlace();
   scrollTo(0, 0);
   current.update?.();
 }
@@ -127,7 +131,7 @@ $('tools').append(
 applyTheme();
 addEventListener('hashchange', show);
 addEventListener('keydown', onKey);
-addEventListener('resize', () => current?.update?.());
+addEventListener('resize', () => { showPlace(); current?.update?.(); });
 document.addEventListener('visibilitychange', update);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => current?.update?.());
 $('dialog').addEventListener('click', (event) => { if (event.target === $('dialog')) $('dialog').close(); });

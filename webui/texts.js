@@ -1,7 +1,7 @@
 // Every English text of the page.
 export const texts = {
   title: 'Starling',
-  views: { overview: 'Overview', machines: 'Machines', sessions: 'Sessions', rooms: 'Rooms', events: 'Events', trouble: 'Trouble' },
+  views: { overview: 'Overview', machines: 'Machines', sessions: 'Sessions', rooms: 'Rooms', agents: 'Agents', events: 'Events', trouble: 'Trouble' },
   theme: { auto: 'Theme: as the system', dark: 'Theme: dark', light: 'Theme: light' },
   help: 'Keyboard and help',
   close: 'Close',
@@ -81,6 +81,14 @@ export const texts = {
     search: 'Search rooms by name', none: 'No room matches.', nobody: 'There is no room yet.', how: 'A client joins one with', name: 'Room', ns: 'Namespace', members: 'Members', emits: 'Emits to it',
     byMembers: 'By members', byTraffic: 'By traffic', show: (name) => `Members of ${name}`, elsewhere: 'no member on this node', sort: 'Order',
   },
+  agents: {
+    search: 'Search agents by name, group, address, pattern, instance or node', none: 'No agent matches.', nobody: 'No agent is connected yet.', how: 'Agents are the programs of your back end: they answer what clients send. Start the chat of the examples:',
+    command: (host, port) => `python3 agent/examples/chat.py tcp://${host}:${port}`, more: 'All that is needed to write one, in any language, is in', sort: 'Order', byName: 'By name', byCalls: 'By calls a second',
+    name: 'Agent', groups: 'Groups and addresses', node: 'Node', handlers: 'Handlers', calls: 'Calls', p50: 'p50', p99: 'p99', timeouts: 'Time-outs', waiting: 'Waiting', credit: 'Credit', connected: 'Connected',
+    detail: 'Agent', instance: 'Instance', about: 'Says of itself', silent: 'Last heard', total: 'Calls since then', answered: 'Answered', failed: 'Answered with an error', unanswered: 'Unanswered', behind: 'Subscriptions behind',
+    registrations: 'Registrations', noRegistrations: 'It has registered nothing: it only sends.', kind: 'Kind', kinds: { handle: 'handler', register: 'actor', subscribe: 'subscription', watch: 'watch' },
+    regName: 'Group or address', patterns: 'Events', namespaces: 'Namespaces', rooms: 'Rooms', every: 'every event', of: 'of', gone: 'This agent is not connected any more.', silentNote: 'Nothing has been heard of it for a while.',
+  },
   events: {
     title: 'Live tail', start: 'Watch', pause: 'Pause', resume: 'Go on', clear: 'Clear', ns: 'Namespace', room: 'Room', event: 'Event contains', none: 'No event has passed since you watch.', skipped: (n) => `${n} more were not shown: a page is told 100 a second at most.`,
     how: 'Send one here, or from a shell:', time: 'Time', name: 'Event', to: 'To', args: 'Arguments', size: 'Size', origin: 'Origin', everybody: 'everybody', idle: 'Events are not watched now.',
@@ -97,9 +105,9 @@ export const texts = {
     },
   },
   keys: {
-    title: 'Keyboard', rows: [['1 … 6', 'go to a view'], ['/', 'search in this view'], ['?', 'this help'], ['t', 'dark, light, or as the system'], ['Esc', 'close what is open']],
+    title: 'Keyboard', rows: [['1 … 7', 'go to a view'], ['/', 'search in this view'], ['?', 'this help'], ['t', 'dark, light, or as the system'], ['Esc', 'close what is open']],
     marks: 'Marks', about: (version) => `Starling ${version}`, times: 'Times are those of this machine; UTC shows on hover. Rates are of the last second.',
   },
-  units: { perSecond: '/s', second: 's', nodes: ['node', 'nodes'], hosts: ['host', 'hosts'], links: ['link', 'links'], sessions: ['session', 'sessions'], sockets: ['socket', 'sockets'], rooms: ['room', 'rooms'], records: ['record', 'records'], clients: ['client', 'clients'], messages: ['message', 'messages'] },
+  units: { perSecond: '/s', second: 's', nodes: ['node', 'nodes'], hosts: ['host', 'hosts'], links: ['link', 'links'], sessions: ['session', 'sessions'], sockets: ['socket', 'sockets'], rooms: ['room', 'rooms'], records: ['record', 'records'], agents: ['agent', 'agents'], clients: ['client', 'clients'], messages: ['message', 'messages'] },
   error: (why) => `The node does not answer: ${why}`,
 };

@@ -2,11 +2,13 @@
 import assert from 'node:assert/strict';
 import { test as plainTest } from 'node:test';
 import { startCluster } from '../support/cluster.mjs';
-import { connectClients, openDashboard, seriousViolations, startAgent, startBrowser, takePicture } from '../support/dashboard.mjs';
-import { eventually, sanitized } from '../support/servers.mjs';
+import { KIND } from '../support/agent.mjs';
+import { connectClients, openCallee, openDashboard, seriousViolations, startAgent, startBrowser, takePicture } from '../support/dashboard.mjs';
+import { startNeighbour, whyNoHosts } from '../support/hosts.mjs';
+import { afterwards, eventually, sanitized } from '../support/servers.mjs';
 
 const test = (name, body) => plainTest(name, { timeout: 240000 }, body);
-const VIEWS = ['overview', 'machines', 'sessions', 'rooms', 'events', 'trouble'];
+const VIEWS = ['overview', 'machines', 'sessions', 'rooms', 'agents', 'events', 'trouble'];
 const json = async (url) => (await fetch(url)).json();
 const api = (cluster, path) => json(`http://127.0.0.1:${cluster.port}/api/v1/${path}`);
 const goTo = (page, view) => page.locator('#nav').getByRole('link', { name: view, exact: false }).click();
@@ -17,7 +19,26 @@ function traffic(context, clients) {
   const timer = setInterval(() => clients.forEach((client, i) => {
     if (i % 3 === 0) client.emit('bus:emit', { to: `room-${i % 4}`, event: 'tick', args: [{ n: n++, text: 'a "quoted" text' }] });
   }), 100);
-  context.after(() => clearInterval(timer));
+  afterwards(context, () => clearInterval(timer));
+}
+
+// Two machines: this one, and where that can be one in a network namespace, at the other end of a cable.
+async function machines(context, cluster) {
+  const why = await whyNoHosts();
+  if (why) context.diagnostic(`both agents are on this host: ${why}`);
+  const neighbour = why ? undefined : await startNeighbour(context, 'merlin', cluster.nodes[1].agents);
+  return { kestrel: startAgent(context, cluster.nodes[0], 'kestrel'), merlin: startAgent(context, cluster.nodes[1], 'merlin', neighbour), neighbour };
+}
+
+// Two agents of one group and one of another, and calls for them all the time.
+async function agents(context, cluster, client) {
+  const all = [];
+  for (const [i, group] of ['orders', 'orders', 'audit'].entries()) all.push(await openCallee(context, cluster.nodes[i], `${group}-${i}`, group));
+  await all[2].request(KIND.REGISTER, 'ledger', {});
+  let n = 0;
+  const timer = setInterval(() => client.emit(n++ % 50 ? 'job' : 'late', n), 20);
+  afterwards(context, () => clearInterval(timer));
+  return all;
 }
 
 async function world(context, { clients = 24 } = {}) {
@@ -29,7 +50,8 @@ async function world(context, { clients = 24 } = {}) {
 test('every view shows live data, on any width and in both themes, and complains of nothing', async (t) => {
   const { cluster, clients } = await world(t);
   traffic(t, clients);
-  startAgent(t, cluster.nodes[0], 'kestrel');
+  await machines(t, cluster);
+  await agents(t, cluster, clients[0]);
   const browser = await startBrowser(t);
   const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
   await eventually(async () => (await page.locator('.tile[data-state=ready]').count()) === 3, 'three ready nodes');
@@ -37,9 +59,15 @@ test('every view shows live data, on any width and in both themes, and complains
   await eventually(async () => Number.parseInt(await page.locator('[data-total=emits]').innerText(), 10) > 20, 'emits');
   const shows = {
     overview: () => page.locator('.way.ok').nth(2).waitFor({ state: 'attached' }),
-    machines: () => page.locator('[data-machine]', { hasText: 'kestrel' }).waitFor(),
+    machines: async () => {
+      for (const hasText of ['kestrel', 'merlin']) await page.locator('[data-machine]', { hasText }).waitFor();
+    },
     sessions: () => page.getByText('room-1').first().waitFor(),
     rooms: () => page.locator('td[data-label=Room]', { hasText: 'everybody' }).waitFor(),
+    agents: async () => {
+      for (const hasText of ['orders-0', 'orders-1', 'audit-2']) await page.locator('td[data-label=Agent]', { hasText }).waitFor();
+      await eventually(async () => /^[1-9]/.test(await page.locator('tr', { hasText: 'audit-2' }).locator('td[data-label=Calls]').innerText()), 'calls a second');
+    },
     events: async () => {
       await page.getByRole('button', { name: 'Watch' }).click();
       await page.locator('td strong', { hasText: 'tick' }).first().waitFor();

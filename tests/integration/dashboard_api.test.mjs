@@ -4,11 +4,11 @@ import http from 'node:http';
 import { test as plainTest } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { io } from 'socket.io-client';
-import { Agent, KIND, Refused } from '../support/agent.mjs';
+import { KIND } from '../support/agent.mjs';
 import { startCluster } from '../support/cluster.mjs';
-import { connectClients } from '../support/dashboard.mjs';
+import { connectClients, openCallee } from '../support/dashboard.mjs';
 import { metricOf } from '../support/clients.mjs';
-import { afterwards, eventually, PATIENCE_MS, serverFor, sleep } from '../support/servers.mjs';
+import { afterwards, eventually, PATIENCE_MS, serverFor } from '../support/servers.mjs';
 
 const test = (name, body) => plainTest(name, { timeout: 120000 }, body);
 
@@ -198,22 +198,6 @@ test('ends are told with their reasons, and events as they pass', async (t) => {
   assert.deepEqual([none.events, none.skipped], [[], 0]);
   assert.equal((await json(`${origin}/api/v1/events?wait_ms=99999`)).status, 400);
 });
-
-// Answers calls of the group; one in five with an error, those of the event 'late' never.
-async function openCallee(context, node, name, group) {
-  const agent = new Agent(`ipc://${node.agents}`, { name });
-  let n = 0;
-  agent.handlers[KIND.CALL] = async ([, , , , , event]) => {
-    if (event === 'late') await new Promise(() => {});
-    await sleep(5);
-    if (n++ % 5 === 4) throw new Refused([KIND.ERROR, 0, 'no', 'not this one']);
-    return { args: '["done"]' };
-  };
-  await agent.open();
-  afterwards(context, () => agent.close());
-  await agent.request(KIND.HANDLE, { group, events: ['job', 'late'], namespaces: ['/'], deadline_ms: 400, limit: 7 });
-  return agent;
-}
 
 test('agents of all nodes are listed by any of them, found, and paged, and their figures are those of /metrics', async (t) => {
   const cluster = await startCluster(t, 2, { recovery: 120000 });

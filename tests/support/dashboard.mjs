@@ -6,7 +6,8 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
 import { io } from 'socket.io-client';
-import { afterwards, bin, PATIENCE_MS, root, whileRunning } from './servers.mjs';
+import { Agent, KIND, Refused } from './agent.mjs';
+import { afterwards, bin, PATIENCE_MS, root, sleep, whileRunning } from './servers.mjs';
 
 const axeSource = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 export const pictures = path.join(root, 'out/dashboard');
@@ -70,9 +71,26 @@ export async function takePicture(page, name) {
   await page.screenshot({ path: path.join(pictures, `${name}.png`), fullPage: true });
 }
 
-// A starling-agent of this machine, under a name of its own.
-export function startAgent(context, node, name) {
-  const child = spawn(path.join(bin, 'starling-agent'), ['--nodes', `ipc://${node.agents}`, '--name', name, '--interval', '500'], { stdio: 'ignore' });
+// An agent that answers calls of its group; one in five with an error, those of the event 'late' never.
+export async function openCallee(context, node, name, group) {
+  const agent = new Agent(`ipc://${node.agents}`, { name });
+  let n = 0;
+  agent.handlers[KIND.CALL] = async ([, , , , , event]) => {
+    if (event === 'late') await new Promise(() => {});
+    await sleep(5);
+    if (n++ % 5 === 4) throw new Refused([KIND.ERROR, 0, 'no', 'not this one']);
+    return { args: '["done"]' };
+  };
+  await agent.open();
+  afterwards(context, () => agent.close());
+  await agent.request(KIND.HANDLE, { group, events: ['job', 'late'], namespaces: ['/'], deadline_ms: 400, limit: 7 });
+  return agent;
+}
+
+// A starling-agent, under a name of its own: of this machine, or of the neighbour that it runs on.
+export function startAgent(context, node, name, neighbour) {
+  const [command, ...first] = [...(neighbour?.prefix ?? []), path.join(bin, 'starling-agent')];
+  const child = spawn(command, [...first, '--nodes', neighbour?.endpoint ?? `ipc://${node.agents}`, '--name', name, '--interval', '500'], { stdio: 'ignore' });
   whileRunning(child);
   const ended = new Promise((resolve) => { child.on('exit', resolve); });
   const agent = { stop: async () => { child.kill('SIGTERM'); await ended; } };

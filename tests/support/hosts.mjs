@@ -1,5 +1,6 @@
 // "Hosts" that are network namespaces: each has an address, and a cable to a switch that the test may pull.
 import { execFile } from 'node:child_process';
+import net from 'node:net';
 import { promisify } from 'node:util';
 import { PATIENCE_MS, afterwards } from './servers.mjs';
 
@@ -66,4 +67,33 @@ export async function startHosts(context, names) {
     hosts.push(host);
   }
   return hosts;
+}
+
+// A host beside this one, at the other end of a cable: {prefix, address}. Connections to endpoint (of ZeroMQ, as it is seen
+// from there) come out at a path of this host.
+export async function startNeighbour(context, name, path) {
+  const netns = nameOf(name);
+  const link = `st${process.pid % 100000}${name[0]}`;
+  const subnet = `10.98.${(process.pid >> 6) % 256}.${(process.pid % 64) * 4}`.split('.');
+  const at = (k) => [...subnet.slice(0, 3), Number(subnet[3]) + k].join('.');
+  const [here, there] = [at(1), at(2)];
+  afterwards(context, () => ip('netns', 'delete', netns)); // and the cable with it
+  await ip('netns', 'add', netns);
+  await ip('link', 'add', link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns);
+  await ip('address', 'add', `${here}/30`, 'dev', link);
+  await ip('link', 'set', link, 'up');
+  await ip('-n', netns, 'address', 'add', `${there}/30`, 'dev', 'eth0');
+  await ip('-n', netns, 'link', 'set', 'lo', 'up');
+  await ip('-n', netns, 'link', 'set', 'eth0', 'up');
+  const sockets = new Set();
+  const gate = net.createServer((far) => {
+    const near = net.connect(path);
+    for (const [one, other] of [[far, near], [near, far]]) {
+      sockets.add(one);
+      one.on('error', () => other.destroy()).on('close', () => { sockets.delete(one); other.destroy(); }).pipe(other);
+    }
+  });
+  afterwards(context, () => { gate.close(); sockets.forEach((socket) => socket.destroy()); });
+  await new Promise((resolve, reject) => { gate.once('error', reject).listen(0, here, resolve); });
+  return { name, address: there, prefix: ['ip', 'netns', 'exec', netns], endpoint: `tcp://${here}:${gate.address().port}` };
 }
