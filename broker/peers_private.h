@@ -13,6 +13,7 @@ enum {
     HOLE_WAIT_MS = 500,
     HELD_BYTES = 8 * 1024 * 1024, /* behind holes of one origin; what does not fit is repaired later */
     BATCH_BYTES = 64 * 1024,      /* of one message */
+    EARLY_BYTES = 6 * 1024,       /* of a turn's first message: not kept back until the turn is over */
     REPAIR_BYTES = 1024 * 1024,   /* answered to one request */
 };
 
@@ -98,6 +99,7 @@ struct peers {
     unsigned pub_version; /* that all who live understand */
     msgpack_sbuffer batch, scratch, parts;
     struct reactor_task flush;
+    bool has_sent_early; /* this turn's first message */
     struct timer heartbeat;
     uint64_t started_ms, beat_ms, full_ms; /* full: a peer too many was refused */
     bool is_ready, is_draining;

@@ -152,6 +152,15 @@ static void a_turn_is_one_message_of_a_bounded_size(void **state)
     net_run(&net, 5);
     assert_int_equal(net.sent[MESH_EMIT], 1);
     assert_true(knows(all_have_all));
+    for (unsigned i = 0; i < 7; i++)
+        say_long(0, 1000);
+    assert_int_equal(net.sent[MESH_EMIT], 2); /* while the turn goes on, once */
+    for (unsigned i = 0; i < 20; i++)
+        say_long(0, 1000);
+    assert_int_equal(net.sent[MESH_EMIT], 2);
+    net_run(&net, 5);
+    assert_int_equal(net.sent[MESH_EMIT], 3);
+    assert_true(knows(all_have_all));
     net.largest = 0;
     for (unsigned i = 0; i < 1000; i++)
         say_long(0, 1000);
