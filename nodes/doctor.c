@@ -75,7 +75,7 @@ static void check_program(struct doctor *d)
 {
     char program[PATH_MAX], line[256];
 
-    if (!rundir_node_program(program))
+    if (!rundir_program("starling-node", program))
         say(d, WRONG, "program", "cannot run %s: %s; install starling-node beside starling", program,
             strerror(errno));
     else if (!run(program, "--version", line, sizeof line))

@@ -46,3 +46,10 @@ void logfile_check(const struct logfile *log)
         turn_over(log);
     logfile_open(log); /* when that fails the old one goes on */
 }
+
+void logfile_limit(const struct logfile *log)
+{
+    struct stat status;
+    if (stat(log->path, &status) == 0 && (uint64_t)status.st_size >= log->max_bytes)
+        turn_over(log);
+}

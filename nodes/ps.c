@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TIMEOUT_MS = 1000, SAMPLE_MS = 250, TOP_EVERY_MS = 1000 };
+enum { TIMEOUT_MS = 1000, SAMPLE_MS = 250, TOP_EVERY_MS = 1000, ROWS_MAX = RUNDIR_NODES_MAX + 1 };
 
 static uint64_t now_ms(clockid_t clock)
 {
@@ -70,6 +70,17 @@ static void sample_process(pid_t pid, struct sample *sample)
     }
 }
 
+/* The nodes, and the agent when there is one. */
+static unsigned count_rows(const struct rundir_state *state)
+{
+    return state->nodes_n + (strcmp(state->agent.process.state, "stopped") != 0);
+}
+
+static const struct rundir_node *row_at(const struct rundir_state *state, unsigned i)
+{
+    return i < state->nodes_n ? &state->nodes[i] : &state->agent;
+}
+
 /* A node that did not answer the first time is not asked again: it would cost its time-out twice. */
 static struct sample take_sample(const char *address, const struct rundir_node *node, bool ask)
 {
@@ -79,7 +90,7 @@ static struct sample take_sample(const char *address, const struct rundir_node *
     if (node->process.pid <= 0)
         return sample;
     sample_process(node->process.pid, &sample);
-    if (ask && strcmp(node->process.state, "ready") == 0 &&
+    if (ask && node->port > 0 && strcmp(node->process.state, "ready") == 0 &&
         fetch(address, (uint16_t)node->port, "/metrics", NULL, TIMEOUT_MS, &answer) == 0) {
         if (answer.status == 200) {
             sample.emits = metric_sum(answer.body, "starling_emits_total");
@@ -95,17 +106,18 @@ enum { FIELD_COUNT = 11, FIELD_SIZE = 32 };
 static const struct {
     const char *key, *title;
     int width;
-} fields[FIELD_COUNT] = {{"index", "NODE", 4},
-                         {"pid", "PID", 9},
-                         {"core", "CORE", 6},
-                         {"port", "PORT", 7},
-                         {"state", "STATE", 10},
-                         {"uptime_s", "UPTIME_S", 10},
-                         {"restarts", "RESTARTS", 10},
-                         {"cpu_pct", "CPU_PCT", 9},
-                         {"rss_bytes", "RSS_BYTES", 12},
-                         {"sessions", "SESSIONS", 10},
-                         {"emits_per_s", "EMITS_PER_S", 13}};
+    bool is_for_all; /* and not for nodes alone */
+} fields[FIELD_COUNT] = {{"index", "NODE", 5, false},
+                         {"pid", "PID", 9, true},
+                         {"core", "CORE", 6, false},
+                         {"port", "PORT", 7, false},
+                         {"state", "STATE", 11, true},
+                         {"uptime_s", "UPTIME_S", 10, true},
+                         {"restarts", "RESTARTS", 10, true},
+                         {"cpu_pct", "CPU_PCT", 9, true},
+                         {"rss_bytes", "RSS_BYTES", 12, true},
+                         {"sessions", "SESSIONS", 10, false},
+                         {"emits_per_s", "EMITS_PER_S", 13, false}};
 
 static void put_field(char out[FIELD_SIZE], bool known, int decimals, double value)
 {
@@ -126,10 +138,13 @@ static struct fields describe_node(unsigned index, const struct rundir_node *nod
     bool lives = node->process.pid > 0;
     double seconds = (double)(second->at_ms - first->at_ms) / 1000;
 
-    put_field(f.text[0], true, 0, index);
+    if (node->port > 0)
+        put_field(f.text[0], true, 0, index);
+    else
+        snprintf(f.text[0], FIELD_SIZE, "agent");
     put_field(f.text[1], lives, 0, node->process.pid);
     put_field(f.text[2], node->core >= 0, 0, node->core);
-    put_field(f.text[3], true, 0, node->port);
+    put_field(f.text[3], node->port > 0, 0, node->port);
     snprintf(f.text[4], FIELD_SIZE, "%s", node->process.state);
     put_field(f.text[5], lives, 0, (double)((now_ms(CLOCK_BOOTTIME) - node->process.started_ms) / 1000));
     put_field(f.text[6], true, 0, node->process.restarts);
@@ -142,11 +157,16 @@ static struct fields describe_node(unsigned index, const struct rundir_node *nod
     return f;
 }
 
-static void print_json(const struct fields *f)
+static void print_json(const struct fields *f, bool is_node)
 {
+    const char *before = "{";
+
     for (size_t i = 0; i < FIELD_COUNT; i++) {
         const char *quote = strcmp(fields[i].key, "state") == 0 ? "\"" : "";
-        printf("%c\"%s\":%s%s%s", i > 0 ? ',' : '{', fields[i].key, quote, f->text[i], quote);
+        if (!is_node && !fields[i].is_for_all)
+            continue;
+        printf("%s\"%s\":%s%s%s", before, fields[i].key, quote, f->text[i], quote);
+        before = ",";
     }
     putchar('}');
 }
@@ -184,31 +204,54 @@ static void print_redis(const struct rundir_state *state)
 
 static void take_first_samples(const struct rundir_state *state, struct sample *first)
 {
-    for (uint32_t i = 0; i < state->nodes_n; i++)
-        first[i] = take_sample(state->bind, &state->nodes[i], true);
+    for (unsigned i = 0; i < count_rows(state); i++)
+        first[i] = take_sample(state->bind, row_at(state, i), true);
 }
 
-static void print_nodes(const struct rundir_state *state, const struct sample *first, struct sample *second,
-                        bool json)
+static struct fields describe_row(const struct rundir_state *state, unsigned i, const struct sample *first,
+                                  struct sample *second)
 {
-    for (uint32_t i = 0; i < state->nodes_n; i++) {
-        const struct rundir_node *node = &state->nodes[i];
-        struct fields f;
-        second[i] = take_sample(state->bind, node, first[i].emits >= 0);
-        f = describe_node(i, node, &first[i], &second[i]);
-        if (json && i > 0)
-            putchar(',');
-        if (json)
-            print_json(&f);
-        else
-            print_row(&f);
+    const struct rundir_node *node = row_at(state, i);
+
+    second[i] = take_sample(state->bind, node, first[i].emits >= 0);
+    return describe_node(i, node, &first[i], &second[i]);
+}
+
+static void print_rows(const struct rundir_state *state, const struct sample *first, struct sample *second)
+{
+    print_titles();
+    for (unsigned i = 0; i < count_rows(state); i++) {
+        struct fields f = describe_row(state, i, first, second);
+        print_row(&f);
     }
+}
+
+static void print_state(pid_t supervisor, const struct rundir_state *state, const struct sample *first,
+                        struct sample *second)
+{
+    printf("{\"supervisor\":{\"pid\":%d},\"redis\":", (int)supervisor);
+    print_redis(state);
+    printf(",\"nodes\":[");
+    for (unsigned i = 0; i < state->nodes_n; i++) {
+        struct fields f = describe_row(state, i, first, second);
+        if (i > 0)
+            putchar(',');
+        print_json(&f, true);
+    }
+    printf("],\"agent\":");
+    if (count_rows(state) > state->nodes_n) {
+        struct fields f = describe_row(state, state->nodes_n, first, second);
+        print_json(&f, false);
+    } else {
+        printf("null");
+    }
+    printf("}\n");
 }
 
 int verb_ps(int argc, char **argv)
 {
     struct timespec pause = {0, SAMPLE_MS * 1000000};
-    struct sample first[RUNDIR_NODES_MAX], second[RUNDIR_NODES_MAX];
+    struct sample first[ROWS_MAX], second[ROWS_MAX];
     struct verb_options o;
     struct rundir dir;
     struct rundir_state state;
@@ -223,16 +266,10 @@ int verb_ps(int argc, char **argv)
         return 1;
     take_first_samples(&state, first);
     nanosleep(&pause, NULL);
-    if (!o.json) {
-        print_titles();
-        print_nodes(&state, first, second, false);
-        return 0;
-    }
-    printf("{\"supervisor\":{\"pid\":%d},\"redis\":", (int)supervisor);
-    print_redis(&state);
-    printf(",\"nodes\":[");
-    print_nodes(&state, first, second, true);
-    printf("]}\n");
+    if (o.json)
+        print_state(supervisor, &state, first, second);
+    else
+        print_rows(&state, first, second);
     return 0;
 }
 
@@ -244,9 +281,9 @@ static void print_sums(const struct rundir_state *state, const struct sample *fi
     double cpu = 0, rss = 0, sessions = 0, emits = 0;
     unsigned restarts = 0;
 
-    for (uint32_t i = 0; i < state->nodes_n; i++) {
+    for (unsigned i = 0; i < count_rows(state); i++) {
         double seconds = (double)(second[i].at_ms - first[i].at_ms) / 1000;
-        restarts += state->nodes[i].process.restarts;
+        restarts += row_at(state, i)->process.restarts;
         rss += second[i].rss_bytes > 0 ? second[i].rss_bytes : 0;
         sessions += second[i].sessions > 0 ? second[i].sessions : 0;
         if (seconds <= 0)
@@ -256,36 +293,35 @@ static void print_sums(const struct rundir_state *state, const struct sample *fi
         if (first[i].emits >= 0 && second[i].emits >= first[i].emits)
             emits += (second[i].emits - first[i].emits) / seconds;
     }
-    printf("%4s%46u%9.1f%12.0f%10.0f%13.1f\n", "ALL", restarts, cpu, rss, sessions, emits);
+    printf("%5s%53u%9.1f%12.0f%10.0f%13.1f\n", "ALL", restarts, cpu, rss, sessions, emits);
 }
 
 /* One screen from the samples of a second ago, and new samples. The processes may be others by now. */
 static void print_screen(const struct rundir_state *state, struct sample *first, pid_t supervisor,
                          bool is_first)
 {
-    struct sample second[RUNDIR_NODES_MAX];
+    struct sample second[ROWS_MAX];
 
     if (is_first)
         take_first_samples(state, first);
     printf("\033[H\033[2Jstarling: http://%s:%" PRIu32 ", supervisor %d, redis %s%s\n\n", state->bind,
            state->port, (int)supervisor, state->redis_url[0] ? state->redis_url : "none",
            state->reloading ? ", reloading" : "");
-    print_titles();
-    print_nodes(state, first, second, false);
+    print_rows(state, first, second);
     print_sums(state, first, second);
     printf("\nCtrl-C ends this\n");
     fflush(stdout);
-    memcpy(first, second, state->nodes_n * sizeof *first);
+    memcpy(first, second, count_rows(state) * sizeof *first);
 }
 
 int verb_top(int argc, char **argv)
 {
-    struct sample first[RUNDIR_NODES_MAX];
+    struct sample first[ROWS_MAX];
     struct verb_options o;
     struct rundir dir;
     struct rundir_state state;
     pid_t supervisor;
-    uint32_t nodes_n = 0;
+    unsigned rows = 0;
     int rc = verb_find(argc, argv, " --run-dir ", 0, &o, &dir, &supervisor);
 
     if (rc != 0)
@@ -300,8 +336,8 @@ int verb_top(int argc, char **argv)
             return verb_not_running("top", &dir);
         if (verb_ask_state("top", &dir, &state) != 0)
             return 1;
-        print_screen(&state, first, supervisor, state.nodes_n != nodes_n);
-        nodes_n = state.nodes_n;
+        print_screen(&state, first, supervisor, count_rows(&state) != rows);
+        rows = count_rows(&state);
         verb_sleep_ms(TOP_EVERY_MS);
     }
 }

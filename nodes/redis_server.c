@@ -14,7 +14,7 @@ enum {
     KILL_AFTER_MS = 10000, /* it has a file to write to the end */
 };
 
-static const char socket_name[] = "redis.sock";
+static const char socket_name[] = "redis.sock", log_name[] = "redis.log";
 
 static struct redis_server *server_of(struct process_owner *owner)
 {
@@ -39,6 +39,7 @@ bool redis_server_find(char program[PATH_MAX])
 static char **arguments(struct process_owner *owner, const struct process *p)
 {
     const struct redis_server *r = server_of(owner);
+    char log_path[PATH_MAX];
     const char *const list[] = {r->program,
                                 "--port",
                                 "0",
@@ -48,6 +49,8 @@ static char **arguments(struct process_owner *owner, const struct process *p)
                                 "700",
                                 "--dir",
                                 r->dir->path,
+                                "--logfile",
+                                log_path,
                                 "--appendonly",
                                 "yes",
                                 "--appendfsync",
@@ -64,6 +67,8 @@ static char **arguments(struct process_owner *owner, const struct process *p)
     char **argv = calloc(COUNT + 1, sizeof *argv);
 
     (void)p;
+    if (!rundir_file(r->dir, log_name, log_path, sizeof log_path))
+        log_path[0] = '\0';
     for (size_t i = 0; argv && i < COUNT; i++) {
         argv[i] = strdup(list[i]);
         if (argv[i])
@@ -82,7 +87,7 @@ static void in_child(struct process_owner *owner, const struct process *p)
     char path[PATH_MAX];
 
     (void)p;
-    if (rundir_file(r->dir, "redis.log", path, sizeof path))
+    if (rundir_file(r->dir, log_name, path, sizeof path))
         logfile_open(&(struct logfile){.path = path});
 }
 

@@ -242,6 +242,11 @@ static void put_rest(FILE *to, const struct rundir_state *state)
         put_text(to, "url", state->redis_url);
         fputc('}', to);
     }
+    if (strcmp(state->agent.process.state, "stopped") != 0) {
+        fputs(",\"agent\":{", to);
+        put_process(to, &state->agent.process);
+        fputc('}', to);
+    }
     fprintf(to, ",\"reloads\":%" PRIu32 ",\"reloading\":%s,", state->reloads,
             state->reloading ? "true" : "false");
     put_text(to, "reload_error", state->reload_error);
@@ -315,7 +320,7 @@ static int parse_node(struct span entry, struct rundir_node *node)
 
 static int parse_rest(struct span text, struct rundir_state *state)
 {
-    struct span old = json_get(text, "old"), redis = json_get(text, "redis");
+    struct span old = json_get(text, "old"), redis = json_get(text, "redis"), agent = json_get(text, "agent");
     uint64_t reloads, index;
 
     if (!get_number(text, "reloads", UINT32_MAX, &reloads) ||
@@ -330,7 +335,8 @@ static int parse_rest(struct span text, struct rundir_state *state)
     if (redis.n > 0 && (parse_process(redis, &state->redis) ||
                         !get_text(redis, "url", state->redis_url, sizeof state->redis_url)))
         return ERR_JSON;
-    return 0;
+    state->agent = (struct rundir_node){.process.state = "stopped", .core = -1};
+    return agent.n > 0 ? parse_process(agent, &state->agent.process) : 0;
 }
 
 int rundir_parse(struct span text, struct rundir_state *state)
@@ -394,23 +400,25 @@ int rundir_load(const struct rundir *dir, struct rundir_state *state)
     if (rc == 0 && get_text((struct span){text, n}, "boot", saved_boot, sizeof saved_boot) &&
         strcmp(boot, saved_boot) == 0)
         return 0;
-    state->redis.pid = state->old.process.pid = 0;
+    state->redis.pid = state->old.process.pid = state->agent.process.pid = 0;
     for (uint32_t i = 0; i < state->nodes_n; i++)
         state->nodes[i].process.pid = 0;
     return rc;
 }
 
-bool rundir_node_program(char out[PATH_MAX])
+bool rundir_program(const char *name, char out[PATH_MAX])
 {
-    static const char name[] = "/starling-node";
-    ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - sizeof name);
-    char *slash;
+    ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 1);
+    char *end;
 
     out[n > 0 ? n : 0] = '\0';
-    slash = strrchr(out, '/');
-    if (slash)
-        memcpy(slash, name, sizeof name);
-    return slash && access(out, X_OK) == 0;
+    end = strrchr(out, '/');
+    end = end ? end + 1 : out;
+    if (snprintf(end, (size_t)(out + PATH_MAX - end), "%s", name) >= out + PATH_MAX - end) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    return access(out, X_OK) == 0;
 }
 
 static bool lives(const struct process_record *process)
@@ -435,12 +443,23 @@ unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX + 
     return n;
 }
 
-unsigned rundir_orphan_redis(const struct rundir *dir, pid_t *pid)
+static unsigned find_orphan(const struct rundir *dir, bool is_agent, pid_t *pid)
 {
     struct rundir_state state;
+    const struct process_record *process = is_agent ? &state.agent.process : &state.redis;
 
-    if (rundir_load(dir, &state) != 0 || !lives(&state.redis))
+    if (rundir_load(dir, &state) != 0 || !lives(process))
         return 0;
-    *pid = state.redis.pid;
+    *pid = process->pid;
     return 1;
+}
+
+unsigned rundir_orphan_redis(const struct rundir *dir, pid_t *pid)
+{
+    return find_orphan(dir, false, pid);
+}
+
+unsigned rundir_orphan_agent(const struct rundir *dir, pid_t *pid)
+{
+    return find_orphan(dir, true, pid);
 }

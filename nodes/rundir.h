@@ -27,6 +27,7 @@ struct rundir_state {
     } nodes[RUNDIR_NODES_MAX]; /* by their index */
     struct rundir_node old;    /* drains after a reload; no pid: none */
     uint32_t old_index;
+    struct rundir_node agent;    /* that watches the machine; STOPPED: none */
     struct process_record redis; /* of this bus alone */
     char redis_url[256];         /* "": none */
     uint32_t reloads;            /* that have begun */
@@ -66,14 +67,15 @@ int rundir_save(struct rundir *dir, const struct rundir_state *state);
 /* 0, or ERR_SYSTEM or ERR_JSON. */
 int rundir_load(const struct rundir *dir, struct rundir_state *state);
 
-/* The path of starling-node beside this program; false when there is none (errno says why). */
-bool rundir_node_program(char out[PATH_MAX]);
+/* The path of another program of ours, beside this one; false when there is none (errno says why). */
+bool rundir_program(const char *name, char out[PATH_MAX]);
 
 /* The pids of the saved nodes that still run although no supervisor does: how many. A pid that now belongs to
  * another process does not count. */
 unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX + 1]);
-/* The same for the redis-server: 0 or 1. */
+/* The same for the redis-server and for the agent: 0 or 1. */
 unsigned rundir_orphan_redis(const struct rundir *dir, pid_t *pid);
+unsigned rundir_orphan_agent(const struct rundir *dir, pid_t *pid);
 /* Takes away what a supervisor that was killed left behind, unless another one runs by now. */
 void rundir_clean(struct rundir *dir);
 

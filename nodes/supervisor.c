@@ -4,6 +4,7 @@
 #include "supervisor.h"
 #include "container.h"
 #include "detach.h"
+#include "logfile.h"
 #include "supervisor_parts.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -15,8 +16,9 @@
 
 enum {
     EXIT_USAGE = 2,
-    PROCESSES_MAX = NODES_MAX + 3,
+    PROCESSES_MAX = NODES_MAX + 4,
     OTHER_FDS = 3,
+    TURN_EVERY_MS = 1000,
 };
 
 /* ---- what there is ---- */
@@ -26,7 +28,6 @@ static struct supervisor *supervisor_of(struct process_owner *owner)
     return (struct supervisor *)(void *)owner;
 }
 
-/* All processes, the redis-server last. */
 static unsigned list_processes(struct supervisor *s, struct process *list[PROCESSES_MAX])
 {
     unsigned n = 0;
@@ -36,6 +37,7 @@ static unsigned list_processes(struct supervisor *s, struct process *list[PROCES
     list[n++] = &s->reload.next;
     list[n++] = &s->reload.old;
     list[n++] = &s->redis.process;
+    list[n++] = &s->monitor.process;
     return n;
 }
 
@@ -84,6 +86,16 @@ static void describe(const struct supervisor *s, struct rundir_state *state)
         describe_node(s, &s->nodes[i], &state->nodes[i]);
     describe_node(s, &s->reload.old, &state->old);
     process_describe(&s->redis.process, &state->redis);
+    state->agent.core = -1;
+    process_describe(&s->monitor.process, &state->agent.process);
+}
+
+size_t supervisor_format(const struct supervisor *s, char text[RUNDIR_TEXT_BYTES])
+{
+    struct rundir_state state;
+
+    describe(s, &state);
+    return rundir_format(&state, text);
 }
 
 void supervisor_save(struct supervisor *s)
@@ -132,79 +144,20 @@ static void announce_all(struct supervisor *s)
     detach_done(&s->detach_fd, &s->dir);
 }
 
-/* ---- what the other verbs ask for: NULL, or why it is not done (in problem, or lasting) ---- */
+/* ---- what processes start with ---- */
 
-static const char *stop_all(struct supervisor *s)
+int supervisor_read_config(const struct supervisor *s, struct config *config)
 {
-    s->stopping = true;
-    notify_say(&s->notify, "STOPPING=1\nSTATUS=stopping");
-    reload_abort(s, "the bus is stopped");
-    for (unsigned i = 0; i < s->nodes_n; i++)
-        process_handle(&s->nodes[i], PROCESS_STOP);
-    process_handle(&s->reload.next, PROCESS_STOP);
-    process_handle(&s->reload.old, PROCESS_STOP);
-    return NULL;
-}
+    int rc = config_parse(s->argc, s->argv, CONFIG_UP, config);
 
-static const char *restart(struct supervisor *s, unsigned index, char *problem, size_t size)
-{
-    if (index >= s->nodes_n) {
-        snprintf(problem, size, "there is no node %u: the last one is %u", index, s->nodes_n - 1);
-        return problem;
-    }
-    if (process_is_leaving(&s->nodes[index]))
-        return "the node is being stopped";
-    if (s->reload.active)
-        return "a reload is under way";
-    process_handle(&s->nodes[index], PROCESS_RESTART);
-    return NULL;
-}
-
-static void add_node(struct supervisor *s)
-{
-    unsigned index = s->nodes_n++;
-
-    supervisor_init_node(s, &s->nodes[index], index);
-    process_start(&s->nodes[index]);
-}
-
-/* Nodes that are there already hear of a new one from itself. */
-static const char *scale(struct supervisor *s, unsigned wanted, char *problem, size_t size)
-{
-    if (wanted < 1 || wanted > NODES_MAX)
-        return "the number of nodes is from 1 to 99";
-    if (!s->nodes_begun)
-        return "the bus is still being started";
-    if (s->reload.active)
-        return "a reload is under way";
-    for (unsigned i = 0; i < s->nodes_n; i++) {
-        if (process_is_leaving(&s->nodes[i]))
-            return "a node is still being stopped";
-    }
-    if (ports_highest(s, wanted) > UINT16_MAX)
-        return "there are not enough ports above that of the bus";
-    for (unsigned i = s->nodes_n; i < wanted; i++) {
-        if (ports_find_bad(s, i, problem, size))
-            return problem;
-    }
-    for (unsigned i = s->nodes_n; i > wanted; i--)
-        process_handle(&s->nodes[i - 1], PROCESS_DRAIN);
-    while (s->nodes_n < wanted)
-        add_node(s);
-    return NULL;
-}
-
-static int set_redis(struct config *config)
-{
-    if (config->redis[0])
-        return 0;
+    if (rc != 0 || config->redis[0])
+        return rc;
     free(config->redis);
     config->redis = strdup("private");
     return config->redis ? 0 : 1;
 }
 
-/* What processes start with from now on. */
-static void use_config(struct supervisor *s, char **shared)
+void supervisor_use_config(struct supervisor *s, char **shared)
 {
     for (char **argument = s->shared; argument && *argument; argument++)
         free(*argument);
@@ -214,83 +167,12 @@ static void use_config(struct supervisor *s, char **shared)
     s->owner.kill_timeout_ms = s->config.kill_timeout_ms;
 }
 
-/* The file may say something else by now. How many nodes there are is for `scale` to say. */
-static const char *read_config_again(struct supervisor *s, char *problem, size_t size)
+void supervisor_add_node(struct supervisor *s)
 {
-    struct config fresh;
-    const char *key = NULL;
-    char **shared = NULL;
-    bool good = config_parse(s->argc, s->argv, CONFIG_UP, &fresh) == 0 && set_redis(&fresh) == 0;
+    unsigned index = s->nodes_n++;
 
-    if (good) {
-        fresh.nodes = s->config.nodes;
-        key = config_find_fixed(&s->config, &fresh, CONFIG_UP);
-        shared = key ? NULL : config_node_arguments(&fresh);
-    }
-    if (!shared) {
-        config_free(&fresh);
-        if (key)
-            snprintf(problem, size, "%s of the configuration has changed, which takes a stop and a start",
-                     key);
-        else
-            snprintf(problem, size, "the configuration is not taken; see the messages of `starling up`");
-        return problem;
-    }
-    config_free(&s->config);
-    s->config = fresh;
-    use_config(s, shared);
-    return NULL;
-}
-
-static const char *reload(struct supervisor *s, char *problem, size_t size)
-{
-    const char *error = reload_obstacle(s);
-
-    if (!s->nodes_begun || s->stopping)
-        return s->stopping ? "the bus is being stopped" : "the bus is still being started";
-    if (!error)
-        error = read_config_again(s, problem, size);
-    if (!error)
-        reload_begin(s);
-    return error;
-}
-
-static void answer_state(struct supervisor *s)
-{
-    struct rundir_state state;
-    char text[RUNDIR_TEXT_BYTES];
-
-    describe(s, &state);
-    control_answer(&s->control, text, rundir_format(&state, text));
-}
-
-/* Sentences of ours: nothing in them needs an escape. */
-static void answer(struct supervisor *s, const char *error)
-{
-    char line[512];
-    int n = error ? snprintf(line, sizeof line, "{\"ok\":false,\"error\":\"%s\"}\n", error)
-                  : snprintf(line, sizeof line, "{\"ok\":true}\n");
-
-    control_answer(&s->control, line, (size_t)n);
-}
-
-static void on_request(struct supervisor *s, const char *request)
-{
-    char problem[256], rest;
-    unsigned number;
-
-    if (strcmp(request, "ps") == 0)
-        answer_state(s);
-    else if (strcmp(request, "stop") == 0)
-        answer(s, stop_all(s));
-    else if (strcmp(request, "reload") == 0)
-        answer(s, reload(s, problem, sizeof problem));
-    else if (sscanf(request, "restart %3u%c", &number, &rest) == 1)
-        answer(s, restart(s, number, problem, sizeof problem));
-    else if (sscanf(request, "scale %3u%c", &number, &rest) == 1)
-        answer(s, scale(s, number, problem, sizeof problem));
-    else
-        answer(s, "this is no command of this version");
+    supervisor_init_node(s, &s->nodes[index], index);
+    process_start(&s->nodes[index]);
 }
 
 /* ---- the loop ---- */
@@ -300,7 +182,7 @@ static void on_signal(struct supervisor *s)
     struct signalfd_siginfo info;
 
     if (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
-        stop_all(s);
+        orders_stop(s);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -341,7 +223,25 @@ static void begin_nodes(struct supervisor *s)
             announce(&s->owner, &s->nodes[i]);
     }
     while (s->nodes_n < s->config.nodes)
-        add_node(s);
+        supervisor_add_node(s);
+}
+
+/* Those of processes that do not turn their files over by themselves; our own is there after a --detach. */
+static void turn_logs_over(struct supervisor *s)
+{
+    static const char *const names[] = {"agent.log", "redis.log"};
+    char path[PATH_MAX];
+    struct logfile log = {path, s->config.log_bytes, s->config.log_files};
+
+    if (s->config.log_bytes == 0 || process_now_ms() < s->turned_ms + TURN_EVERY_MS)
+        return;
+    s->turned_ms = process_now_ms();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (rundir_file(&s->dir, names[i], path, sizeof path))
+            logfile_limit(&log);
+    }
+    if (s->config.detach && s->announced && rundir_file(&s->dir, "supervisor.log", path, sizeof path))
+        logfile_check(&log);
 }
 
 static void on_time(struct supervisor *s)
@@ -357,6 +257,8 @@ static void on_time(struct supervisor *s)
     watch_look(s);
     begin_nodes(s);
     reload_step(s);
+    monitor_step(&s->monitor);
+    turn_logs_over(s);
     /* Indices have no gaps: a node that has stopped stays listed until those after it have. */
     for (; s->nodes_begun && s->nodes_n > 0 && s->nodes[s->nodes_n - 1].state == PROCESS_STOPPED;
          supervisor_save(s))
@@ -395,7 +297,7 @@ static int turn(struct supervisor *s)
     if (n > 0 && wait[0].revents)
         on_signal(s);
     if (n > 0 && wait[1].revents && (request = control_read(&s->control, process_now_ms())))
-        on_request(s, request);
+        orders_take(s, request);
     on_time(s);
     return 0;
 }
@@ -431,7 +333,7 @@ static int loop(struct supervisor *s)
         exit_code = s->nodes[i].exit_code > exit_code ? s->nodes[i].exit_code : exit_code;
     s->stopping = true;
     process_handle(&s->redis.process, PROCESS_STOP);
-    while (process_is_in_use(&s->redis.process)) {
+    while (process_is_in_use(&s->redis.process) || process_is_in_use(&s->monitor.process)) {
         if (turn(s) != 0)
             return give_up(s);
     }
@@ -442,8 +344,6 @@ static int loop(struct supervisor *s)
 
 static int check_config(struct supervisor *s)
 {
-    if (set_redis(&s->config) != 0)
-        return 1;
     if (s->config.nodes == 0)
         s->config.nodes = s->cores_n == 0 ? 1 : s->cores_n < NODES_MAX ? s->cores_n : NODES_MAX;
     if (ports_highest(s, s->config.nodes) > UINT16_MAX) {
@@ -509,6 +409,14 @@ static int begin_redis(struct supervisor *s)
     return 0;
 }
 
+static int find_program(const char *name, bool is_wanted, char path[PATH_MAX])
+{
+    if (rundir_program(name, path) || !is_wanted)
+        return 0;
+    fprintf(stderr, "starling up: cannot run %s: %s\n", path, strerror(errno));
+    return 1;
+}
+
 static int prepare(struct supervisor *s)
 {
     int rc;
@@ -518,19 +426,20 @@ static int prepare(struct supervisor *s)
     rc = check_config(s);
     if (s->config.no_pin)
         s->cores_n = 0;
-    if (rc == 0 && !rundir_node_program(s->program)) {
-        fprintf(stderr, "starling up: cannot run %s: %s\n", s->program, strerror(errno));
-        rc = 1;
-    }
+    if (rc == 0)
+        rc = find_program("starling-node", true, s->program);
+    if (rc == 0)
+        rc = find_program("starling-agent", s->config.agent, s->monitor.program);
     if (rc == 0)
         rc = rundir_acquire(&s->dir);
     if (rc != 0)
         return rc;
-    use_config(s, config_node_arguments(&s->config));
+    supervisor_use_config(s, config_node_arguments(&s->config));
     if (!s->shared || block_signals(s) != 0) {
         fprintf(stderr, "starling up: %s\n", strerror(errno));
         return 1;
     }
+    monitor_init(&s->monitor, s);
     redis_server_init(&s->redis, &s->dir, &s->owner.mask);
     reload_init(s);
     s->keeps_state = true;
@@ -549,7 +458,7 @@ static int prepare(struct supervisor *s)
 
 static void deinit(struct supervisor *s)
 {
-    use_config(s, NULL);
+    supervisor_use_config(s, NULL);
     control_close(&s->control, &s->dir);
     redis_server_deinit(&s->redis);
     if (s->signal_fd >= 0)
@@ -561,7 +470,9 @@ static void deinit(struct supervisor *s)
 
 int supervisor_run(int argc, char **argv)
 {
-    struct supervisor s = {.owner = {.arguments = launch_arguments,
+    struct supervisor s = {.argc = argc,
+                           .argv = argv,
+                           .owner = {.arguments = launch_arguments,
                                      .in_child = launch_in_child,
                                      .on_ready = announce,
                                      .on_change = on_node_change},
@@ -571,10 +482,8 @@ int supervisor_run(int argc, char **argv)
                            .redis = {.ping_fd = -1, .on_change = on_redis_change, .user = &s},
                            .detach_fd = -1,
                            .signal_fd = -1};
-    int rc = config_parse(argc, argv, CONFIG_UP, &s.config);
+    int rc = supervisor_read_config(&s, &s.config);
 
-    s.argc = argc;
-    s.argv = argv;
     s.owner.program = s.program;
     if (rc == 0 && s.config.detach && detach_begin(&s.detach_fd, &rc)) {
         config_free(&s.config);

@@ -4,6 +4,7 @@
 
 #include "config.h"
 #include "control.h"
+#include "monitor.h"
 #include "notify.h"
 #include "process.h"
 #include "redis_server.h"
@@ -43,18 +44,30 @@ struct supervisor {
     bool announced;   /* the line that all nodes are ready has been printed */
     bool keeps_state; /* not to be written down at the moment */
     bool nodes_begun, stopping;
-    uint64_t begun_ms, looked_ms;
+    uint64_t begun_ms, looked_ms, turned_ms;
     int cores[CPU_SETSIZE];
     unsigned cores_n;
     unsigned nodes_n;
     struct process nodes[NODES_MAX];
     struct reload reload;
     struct redis_server redis;
+    struct monitor monitor;
 };
 
 unsigned supervisor_count(const struct supervisor *s, enum process_state state);
 void supervisor_save(struct supervisor *s);
+/* The state as text; its length. */
+size_t supervisor_format(const struct supervisor *s, char text[RUNDIR_TEXT_BYTES]);
 void supervisor_init_node(struct supervisor *s, struct process *node, unsigned index);
+void supervisor_add_node(struct supervisor *s);
+/* From the command line and the file, as config_parse(). */
+int supervisor_read_config(const struct supervisor *s, struct config *config);
+/* What processes start with from now on. Takes shared, the arguments for nodes; NULL: no more. */
+void supervisor_use_config(struct supervisor *s, char **shared);
+
+/* orders.c: what the other verbs ask for. */
+void orders_take(struct supervisor *s, const char *request);
+const char *orders_stop(struct supervisor *s);
 
 /* launch.c: with what a node starts. */
 char **launch_arguments(struct process_owner *owner, const struct process *p);

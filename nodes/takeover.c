@@ -49,15 +49,18 @@ static int check_ports(const struct supervisor *s)
 int takeover_run(struct supervisor *s)
 {
     struct rundir_state state;
-    pid_t pids[RUNDIR_NODES_MAX + 1], redis;
+    pid_t pids[RUNDIR_NODES_MAX + 1], pid;
     unsigned nodes = rundir_orphans(&s->dir, pids);
+    unsigned others = rundir_orphan_redis(&s->dir, &pid) + rundir_orphan_agent(&s->dir, &pid);
 
-    if (nodes + rundir_orphan_redis(&s->dir, &redis) == 0 || rundir_load(&s->dir, &state) != 0)
+    if (nodes + others == 0 || rundir_load(&s->dir, &state) != 0)
         return check_ports(s);
     if (nodes > 0 && (strcmp(state.bind, s->config.bind) != 0 || state.port != s->config.port))
         return refuse(s, &state);
     if (redis_server_adopt(&s->redis, &state.redis))
         fprintf(stderr, "redis: pid %d is taken over\n", (int)s->redis.process.pid);
+    if (monitor_adopt(&s->monitor, &state.agent.process))
+        fprintf(stderr, "agent: pid %d is taken over\n", (int)s->monitor.process.pid);
     if (nodes > 0)
         adopt_nodes(s, &state);
     s->reload.count = state.reloads;

@@ -10,6 +10,7 @@ enum {
     CHANGE_TIMEOUT_MS = 30000,
     KILL_AFTER_MS = 1600,
     REDIS_KILL_AFTER_MS = 10000,
+    AGENT = RUNDIR_NODES_MAX, /* for its index */
 };
 
 static bool in_state(const struct rundir_node *node, const char *name)
@@ -50,13 +51,18 @@ static int wait_until(const char *verb, const struct rundir *dir,
     }
 }
 
+static const struct rundir_node *node_at(const struct rundir_state *state, unsigned index)
+{
+    return index == AGENT ? &state->agent : index < state->nodes_n ? &state->nodes[index] : NULL;
+}
+
 static int restarted(const struct rundir_state *now, const struct rundir_state *before, unsigned index)
 {
-    const struct rundir_node *node = &now->nodes[index];
+    const struct rundir_node *node = node_at(now, index), *old = node_at(before, index);
 
-    if (index >= now->nodes_n || in_state(node, "errored"))
+    if (!node || !old || in_state(node, "errored"))
         return -1;
-    return node->process.restarts != before->nodes[index].process.restarts && in_state(node, "ready");
+    return node->process.restarts != old->process.restarts && in_state(node, "ready");
 }
 
 int verb_restart(int argc, char **argv)
@@ -65,19 +71,23 @@ int verb_restart(int argc, char **argv)
     struct rundir dir;
     struct rundir_state before;
     pid_t supervisor;
-    unsigned index;
+    unsigned index = AGENT;
     char request[CONTROL_REQUEST_BYTES];
     int rc = verb_find(argc, argv, " --run-dir ", 1, &o, &dir, &supervisor);
 
     if (rc != 0)
         return rc;
-    if (o.arguments_n != 1 || !verb_parse_number(o.arguments[0], RUNDIR_NODES_MAX - 1, &index))
-        return verb_usage("restart", "takes the index of a node, from 0 to 98", "");
+    if (o.arguments_n != 1 || (strcmp(o.arguments[0], "agent") != 0 &&
+                               !verb_parse_number(o.arguments[0], RUNDIR_NODES_MAX - 1, &index)))
+        return verb_usage("restart", "takes the index of a node, from 0 to 98, or agent", "");
     if (supervisor <= 0)
         return verb_not_running("restart", &dir);
     if (verb_ask_state("restart", &dir, &before) != 0)
         return 1;
-    snprintf(request, sizeof request, "restart %u", index);
+    if (index == AGENT)
+        snprintf(request, sizeof request, "restart agent");
+    else
+        snprintf(request, sizeof request, "restart %u", index);
     rc = verb_order("restart", &dir, request);
     return rc == 0 ? wait_until("restart", &dir, restarted, &before, index) : rc;
 }
@@ -180,9 +190,10 @@ static int stop_orphans(struct rundir *dir)
 {
     pid_t pids[RUNDIR_NODES_MAX + 1];
 
-    if (rundir_orphans(dir, pids) + rundir_orphan_redis(dir, pids) == 0)
+    if (rundir_orphans(dir, pids) + rundir_orphan_agent(dir, pids) + rundir_orphan_redis(dir, pids) == 0)
         return verb_not_running("stop", dir);
     if (end_all(dir, rundir_orphans, KILL_AFTER_MS) != 0 ||
+        end_all(dir, rundir_orphan_agent, KILL_AFTER_MS) != 0 ||
         end_all(dir, rundir_orphan_redis, REDIS_KILL_AFTER_MS) != 0)
         return 1;
     rundir_clean(dir);

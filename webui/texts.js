@@ -61,7 +61,7 @@ export const texts = {
   },
   machines: {
     none: 'No machine reports yet.',
-    how: 'Start an agent on each machine that you want to see:',
+    how: 'starling up --agent shows its own machine. On any other one, start:',
     cpu: 'CPU', memory: 'Memory', load: 'Load', swap: 'Swap', network: 'Network', disks: 'Disks', up: 'Up', cores: (n) => `${n} cores`, busy: 'busy',
     lost: (ago) => `Not heard for ${ago}`, filesystems: 'File systems', read: 'read', write: 'write', rx: 'in', tx: 'out', of: 'of', pressure: 'Pressure',
     levels: { seconds: '10 min', tens: '2 h', minutes: '24 h' }, zoom: 'Drag to zoom in, double-click to zoom out.', temperature: 'Temperature',

@@ -12,7 +12,14 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum { EXIT_USAGE = 2, INTERVAL_MIN_MS = 100, INTERVAL_MAX_MS = 60000, QUEUE = 64, GOODBYE_MS = 100 };
+enum {
+    EXIT_USAGE = 2,
+    INTERVAL_MIN_MS = 100,
+    INTERVAL_MAX_MS = 60000,
+    FD_MAX = 1048576,
+    QUEUE = 64,
+    GOODBYE_MS = 100
+};
 
 static const char help[] =
     "usage: starling-agent [options]\n"
@@ -25,12 +32,17 @@ static const char help[] =
     "  --interval MS    time between two reports, 100 to 60000 (default 1000)\n"
     "  --name NAME      what the machine is called on the bus (default: its host name)\n"
     "  --print          print one sample as JSON, taken over one interval, and end\n"
+    "  --log-file FILE  say there what happens, not on standard error; it is opened for each line, so it may "
+    "be\n"
+    "                   moved away at any time\n"
+    "  --ready-fd FD    write a newline to this descriptor when the machine is being watched\n"
     "  --root DIR       look for /proc, /sys and /etc below this directory (default /)\n"
     "  --help, --version\n";
 
 struct options {
-    const char *nodes, *name, *root;
+    const char *nodes, *name, *log_file, *root;
     uint64_t interval_ms;
+    int ready_fd; /* -1: none */
     bool print;
 };
 
@@ -120,27 +132,33 @@ static int usage(const char *what, const char *text)
     return EXIT_USAGE;
 }
 
-static bool parse_interval(const char *text, uint64_t *ms)
+static bool parse_number(const char *text, unsigned long min, unsigned long max, unsigned long *number)
 {
     char *end = NULL;
-    unsigned long value = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
-    *ms = value;
-    return end && *end == '\0' && value >= INTERVAL_MIN_MS && value <= INTERVAL_MAX_MS;
+    *number = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+    return end && *end == '\0' && *number >= min && *number <= max;
 }
 
 /* An option that takes a value: 0 or EXIT_USAGE. */
 static int take_option(struct options *o, const char *name, const char *value)
 {
+    unsigned long number;
     if (strcmp(name, "nodes") == 0)
         o->nodes = value;
     else if (strcmp(name, "name") == 0)
         o->name = value;
     else if (strcmp(name, "root") == 0)
         o->root = value;
-    else if (strcmp(name, "interval") != 0)
-        return usage("unknown option --", name);
-    else if (!parse_interval(value, &o->interval_ms))
+    else if (strcmp(name, "log-file") == 0)
+        o->log_file = value;
+    else if (strcmp(name, "ready-fd") == 0) {
+        if (!parse_number(value, 0, FD_MAX, &number))
+            return usage("--ready-fd takes a number from 0 to 1048576, not ", value);
+        o->ready_fd = (int)number;
+    } else if (!parse_number(value, INTERVAL_MIN_MS, INTERVAL_MAX_MS, &number))
         return usage("--interval takes milliseconds from 100 to 60000, not ", value);
+    else
+        o->interval_ms = number;
     if (!uplink_check(o->nodes))
         return usage("--nodes takes endpoints like tcp://HOST:PORT or ipc://PATH with commas between, not ",
                      value);
@@ -152,8 +170,8 @@ static int take_option(struct options *o, const char *name, const char *value)
 /* 0, EXIT_USAGE, or -1 when everything has been said. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
-    static const char *const names[] = {"nodes", "name", "root", "interval"};
-    *o = (struct options){.nodes = "tcp://127.0.0.1:7800", .root = "/", .interval_ms = 1000};
+    static const char *const names[] = {"nodes", "name", "root", "interval", "log-file", "ready-fd"};
+    *o = (struct options){.nodes = "tcp://127.0.0.1:7800", .root = "/", .interval_ms = 1000, .ready_fd = -1};
     for (int i = 1; i < argc; i++) {
         char name[32];
         const char *value = NULL;
@@ -192,10 +210,15 @@ static int fail(const char *what)
     return EXIT_FAILURE;
 }
 
+static const char *log_file; /* NULL: standard error */
+
 static void on_event(const char *event, const char *endpoint, struct span text)
 {
-    fprintf(stderr, "starling-agent: event=%s endpoint=%s%s%.*s%s\n", event, endpoint,
+    FILE *file = log_file ? fopen(log_file, "ae") : NULL;
+    fprintf(file ? file : stderr, "starling-agent: event=%s endpoint=%s%s%.*s%s\n", event, endpoint,
             text.n > 0 ? " text=\"" : "", (int)text.n, text.p ? text.p : "", text.n > 0 ? "\"" : "");
+    if (file)
+        fclose(file);
 }
 
 static void sample(struct collector *c, struct machine_tick *t)
@@ -293,6 +316,10 @@ static int run(struct collector *c, struct machine_tick *t, const struct options
     const struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* whoever wanted to know that we are ready may be gone */
+    log_file = o->log_file;
+    if (o->ready_fd >= 0 && write(o->ready_fd, "\n", 1) == 1)
+        close(o->ready_fd);
     watch(c, u, &line, t, o->interval_ms);
     uplink_free(&u);
     zmq_ctx_term(line.context);

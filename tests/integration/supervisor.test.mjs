@@ -31,14 +31,14 @@ test('ps --json has the fields that scripts rely on', async (t) => {
   const bus = await up(t, ['--no-pin']);
   const found = bus.ps();
   assert.deepEqual(found.supervisor, { pid: bus.pid });
-  assert.equal(found.redis, null);
+  assert.deepEqual([found.redis, found.agent], [null, null]);
   assert.equal(found.nodes.length, 1);
   const { pid, uptime_s, cpu_pct, rss_bytes, ...rest } = found.nodes[0];
   assert.deepEqual(rest, {
     index: 0, core: null, port: bus.port + 1, state: 'ready', restarts: 0, sessions: 0, emits_per_s: 0,
   });
   assert.ok(alive(pid) && uptime_s >= 0 && cpu_pct >= 0 && rss_bytes > 1000000);
-  assert.match(run('ps', '--run-dir', bus.runDir).stdout, /^NODE +PID .*\n +0 +\d+ .*ready.*\n$/);
+  assert.match(run('ps', '--run-dir', bus.runDir).stdout, /^ NODE +PID .*\n +0 +\d+ .*ready.*\n$/);
 });
 
 test('emit reaches the HTTP API of the bus that the run directory names', async (t) => {
@@ -177,7 +177,7 @@ test('several nodes: a line each, and one when all are ready', async (t) => {
   });
   assert.equal(new Set(nodes.map(({ core }) => core)).size, Math.min(3, cores));
   for (let i = 0; i <= 3; i++) assert.ok(await healthy(bus.port + i));
-  assert.match(bus.run('ps').stdout, /^NODE +PID .*\n( +\d+ +\d+ .*ready.*\n){3}$/);
+  assert.match(bus.run('ps').stdout, /^ NODE +PID .*\n( +\d+ +\d+ .*ready.*\n){3}$/);
 });
 
 test('without -n there is a node for each core', async (t) => {
@@ -346,9 +346,9 @@ test('what is not in this version is refused by its name', () => {
     [['ps', '--port', '1'], 'starling ps: unknown option --port (see starling --help)\n'],
     [['stop', 'now'], 'starling stop: unexpected argument now (see starling --help)\n'],
     [['reload', 'now'], 'starling reload: unexpected argument now (see starling --help)\n'],
-    [['logs', 'x'], 'starling logs: takes the index of a node, from 0 to 98\n'],
+    [['logs', 'x'], 'starling logs: takes the index of a node, from 0 to 98, or agent, redis or supervisor\n'],
     [['scale', '0'], 'starling scale: takes the number of nodes, from 1 to 99\n'],
-    [['restart'], 'starling restart: takes the index of a node, from 0 to 98\n'],
+    [['restart'], 'starling restart: takes the index of a node, from 0 to 98, or agent\n'],
     [['emit', 'room'], 'starling emit: takes a room, an event and its arguments\n'],
   ]) {
     assert.deepEqual(run(...parameters), { status: 2, stdout: '', stderr: message });

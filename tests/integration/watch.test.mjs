@@ -151,7 +151,7 @@ test('top shows the nodes and their sums again and again, on a terminal only', a
   const text = await inTerminal(t, `'${starling}' top --run-dir '${bus.runDir}'`,
     (shown) => shown.split('NODE').length > 3);
   assert.match(text, new RegExp(`http://127.0.0.1:${bus.port}, supervisor ${bus.pid}, redis none`));
-  assert.match(text, /^ +0 +\d+ .* ready .*\r\n +1 +\d+ .* ready .*\r\n ALL +0 +\d+\.\d +\d+ +0 +\d+\.\d\r$/m);
+  assert.match(text, /^ +0 +\d+ .* ready .*\r\n +1 +\d+ .* ready .*\r\n +ALL +0 +\d+\.\d +\d+ +0 +\d+\.\d\r$/m);
   assert.deepEqual(bus.run('top'), {
     status: 1, stdout: '', stderr: 'starling top: standard output is no terminal; starling ps prints once\n',
   });

@@ -52,7 +52,7 @@ export async function startBus(context, count, { prefix = [], port, ...options }
     const { stdout } = await promisify(execFile)(program, rest, { timeout: PATIENCE_MS });
     const state = JSON.parse(stdout);
     for (const { pid } of state.nodes) seen.add(pid);
-    if (state.redis?.pid) seen.add(state.redis.pid);
+    for (const other of [state.redis, state.agent]) if (other?.pid) seen.add(other.pid);
     return state;
   };
   bus.ended = () => ended;

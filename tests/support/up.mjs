@@ -68,8 +68,8 @@ function endOrphans(runDir) {
     }
   };
   if (alive(Number(read('starling.pid')))) return;
-  const { nodes, redis } = JSON.parse(read('state.json') || '{"nodes":[]}');
-  for (const { pid } of [...nodes, redis ?? { pid: 0 }]) if (pid > 0 && alive(pid)) process.kill(pid, 'SIGKILL');
+  const { nodes, redis, agent } = JSON.parse(read('state.json') || '{"nodes":[]}');
+  for (const { pid } of [...nodes, redis ?? { pid: 0 }, agent ?? { pid: 0 }]) if (pid > 0 && alive(pid)) process.kill(pid, 'SIGKILL');
 }
 
 // Starts `starling up` without waiting for anything.
@@ -82,8 +82,9 @@ export async function begin(context, parameters = [],
   const programs = copy ? path.join(folder, 'bin') : undefined;
   if (copy) {
     fs.mkdirSync(programs);
-    fs.copyFileSync(starling, path.join(programs, 'starling'));
-    fs.copyFileSync(path.join(bin, 'starling-node'), path.join(programs, 'starling-node'));
+    for (const name of ['starling', 'starling-node', 'starling-agent']) {
+      fs.copyFileSync(path.join(bin, name), path.join(programs, name));
+    }
     program = path.join(programs, 'starling');
   }
   const count = nodes === undefined ? [] : ['-n', String(nodes)];
@@ -107,13 +108,14 @@ export async function begin(context, parameters = [],
     execFile(starling, [verb, '--run-dir', runDir, ...rest], (error, stdout, stderr) =>
       resolve({ code: error ? error.code : 0, stdout, stderr }));
   });
-  bus.replaceNode = (script) => {
-    const node = path.join(programs, 'starling-node');
-    const next = `${node}.next`; // there is a program at every moment
+  bus.replaceProgram = (name, script) => {
+    const program = path.join(programs, name);
+    const next = `${program}.next`; // there is a program at every moment
     if (script) fs.writeFileSync(next, script, { mode: 0o755 });
-    else fs.copyFileSync(path.join(bin, 'starling-node'), next);
-    fs.renameSync(next, node);
+    else fs.copyFileSync(path.join(bin, name), next);
+    fs.renameSync(next, program);
   };
+  bus.replaceNode = (script) => bus.replaceProgram('starling-node', script);
   bus.ps = () => {
     const { status, stdout } = bus.run('ps', '--json');
     return status === 0 ? JSON.parse(stdout) : undefined;
