@@ -16,6 +16,7 @@ const views = { overview, machines, sessions, rooms, agents, events, trouble };
 const names = Object.keys(views);
 const $ = (id) => document.getElementById(id);
 let current;
+let shown; // the address of the view that is shown
 let lostAt = 0;
 
 // ---- views: each gives {root, update?(), leave?(), search?} ----
@@ -32,6 +33,8 @@ function showPlace() {
 }
 
 function show() {
+  if (shown === location.hash) return;
+  shown = location.hash;
   const { name, rest } = place();
   current?.leave?.();
   current = views[name](rest);
@@ -105,6 +108,7 @@ function help() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, textarea, select')) return;
+  show(); // the event that tells of a new address comes later than the next key of whoever types fast
   const number = Number(event.key);
   if (event.key === '/') {
     const field = current?.search ?? document.querySelector('#view input[type=search]');

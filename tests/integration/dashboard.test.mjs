@@ -1,17 +1,14 @@
 // The dashboard as people meet it: a real Chromium on three nodes with stock clients.
 import assert from 'node:assert/strict';
 import { test as plainTest } from 'node:test';
-import { startCluster } from '../support/cluster.mjs';
 import { KIND } from '../support/agent.mjs';
-import { connectClients, openCallee, openDashboard, seriousViolations, startAgent, startBrowser, takePicture } from '../support/dashboard.mjs';
+import { goTo, openCallee, openDashboard, seriousViolations, startAgent, startBrowser, takePicture, VIEWS, world } from '../support/dashboard.mjs';
 import { startNeighbour, whyNoHosts } from '../support/hosts.mjs';
 import { afterwards, eventually, sanitized } from '../support/servers.mjs';
 
 const test = (name, body) => plainTest(name, { timeout: 240000 }, body);
-const VIEWS = ['overview', 'machines', 'sessions', 'rooms', 'agents', 'events', 'trouble'];
 const json = async (url) => (await fetch(url)).json();
 const api = (cluster, path) => json(`http://127.0.0.1:${cluster.port}/api/v1/${path}`);
-const goTo = (page, view) => page.locator('#nav').getByRole('link', { name: view, exact: false }).click();
 
 // Something happens all the time.
 function traffic(context, clients) {
@@ -39,12 +36,6 @@ async function agents(context, cluster, client) {
   const timer = setInterval(() => client.emit(n++ % 50 ? 'job' : 'late', n), 20);
   afterwards(context, () => clearInterval(timer));
   return all;
-}
-
-async function world(context, { clients = 24 } = {}) {
-  const cluster = await startCluster(context, 3, { recovery: 120000 });
-  const connected = await connectClients(context, cluster.nodes, clients);
-  return { cluster, clients: connected };
 }
 
 test('every view shows live data, on any width and in both themes, and complains of nothing', async (t) => {
@@ -171,37 +162,6 @@ test('machines are shown whichever node their agents talk to, with their history
   await page.check();
 });
 
-test('sessions of all nodes are found, looked at, and acted on', async (t) => {
-  const { cluster, clients } = await world(t);
-  const browser = await startBrowser(t);
-  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/#sessions`.replace('#sessions', ''));
-  await goTo(page, 'Sessions');
-  await page.keyboard.press('/');
-  const target = clients[7];
-  await page.keyboard.type(target.id);
-  await page.getByText('1 socket', { exact: true }).waitFor();
-  await page.getByRole('button', { name: target.id }).click();
-  await page.locator('[data-socket=node]', { hasText: 'node-1' }).waitFor();
-  await page.getByLabel('Room to join').last().fill('invited');
-  await page.getByRole('button', { name: 'Join' }).click();
-  await page.getByRole('button', { name: 'Leave invited' }).waitFor();
-  const rooms = await api(cluster, 'rooms?q=invited');
-  assert.deepEqual(rooms.rooms.map(({ name, members }) => [name, members]), [['invited', 1]]);
-  await page.getByRole('button', { name: 'Leave invited' }).click();
-  await page.getByRole('button', { name: 'Leave invited' }).waitFor({ state: 'detached' });
-  const gone = new Promise((resolve) => { target.once('disconnect', resolve); });
-  page.once('dialog', (box) => box.accept());
-  await page.getByRole('button', { name: 'Disconnect', exact: true }).click();
-  assert.equal(await gone, 'io server disconnect');
-  await page.getByText('This socket is not connected any more.').waitFor();
-  await page.keyboard.press('Escape');
-  // A room's members, by its link.
-  await goTo(page, 'Rooms');
-  await page.locator('td[data-label=Room] a', { hasText: 'room-2' }).click();
-  await page.getByText('6 sockets').waitFor();
-  await page.check();
-});
-
 test('an event is sent from the page and seen there, filtered and no more of it than is good', async (t) => {
   const { cluster, clients } = await world(t, { clients: 6 });
   const browser = await startBrowser(t);
@@ -278,24 +238,5 @@ test('every figure on the page is what /metrics says', async (t) => {
     const memory = number(await tile.locator('[data-figure=memory]').innerText());
     assert.ok(Math.abs(memory - node.rss_bytes / 1024 / 1024) < (sanitized ? 50 : 5), `${memory} MiB`);
   }
-  await page.check();
-});
-
-test('keys lead to views, to help and to the search field', async (t) => {
-  const { cluster } = await world(t, { clients: 0 });
-  const browser = await startBrowser(t);
-  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
-  for (const [i, view] of VIEWS.entries()) {
-    await page.keyboard.press(String(i + 1));
-    await page.locator(`#nav a[href="#${view}"][aria-current=page]`).waitFor();
-  }
-  await page.keyboard.press('?');
-  await page.getByRole('heading', { name: 'Keyboard' }).waitFor();
-  assert.deepEqual(await seriousViolations(page), []);
-  await page.keyboard.press('Escape');
-  await page.keyboard.press('3');
-  await page.keyboard.press('/');
-  assert.equal(await page.evaluate(() => document.activeElement.type), 'search');
-  await page.keyboard.press('Tab');
   await page.check();
 });

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { chromium } from 'playwright-core';
 import { io } from 'socket.io-client';
 import { Agent, KIND, Refused } from './agent.mjs';
+import { startCluster } from './cluster.mjs';
 import { afterwards, bin, PATIENCE_MS, root, sleep, whileRunning } from './servers.mjs';
 
 const axeSource = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
@@ -96,4 +97,14 @@ export function startAgent(context, node, name, neighbour) {
   const agent = { stop: async () => { child.kill('SIGTERM'); await ended; } };
   afterwards(context, agent.stop);
   return agent;
+}
+
+export const VIEWS = ['overview', 'machines', 'sessions', 'rooms', 'agents', 'events', 'trouble'];
+export const goTo = (page, view) => page.locator('#nav').getByRole('link', { name: view, exact: false }).click();
+
+// Three nodes, and stock clients on them.
+export async function world(context, { clients = 24 } = {}) {
+  const cluster = await startCluster(context, 3, { recovery: 120000 });
+  const connected = await connectClients(context, cluster.nodes, clients);
+  return { cluster, clients: connected };
 }

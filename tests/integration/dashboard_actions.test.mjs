@@ -1,0 +1,57 @@
+// The dashboard by keyboard and by its actions: short enough to be run against the sanitized build as well.
+import assert from 'node:assert/strict';
+import { test as plainTest } from 'node:test';
+import { goTo, openDashboard, seriousViolations, startBrowser, VIEWS, world } from '../support/dashboard.mjs';
+
+const test = (name, body) => plainTest(name, { timeout: 240000 }, body);
+const api = async (cluster, path) => (await fetch(`http://127.0.0.1:${cluster.port}/api/v1/${path}`)).json();
+
+test('sessions of all nodes are found, looked at, and acted on', async (t) => {
+  const { cluster, clients } = await world(t);
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
+  await goTo(page, 'Sessions');
+  await page.keyboard.press('/');
+  const target = clients[7];
+  await page.keyboard.type(target.id);
+  await page.getByText('1 socket', { exact: true }).waitFor();
+  await page.getByRole('button', { name: target.id }).click();
+  await page.locator('[data-socket=node]', { hasText: 'node-1' }).waitFor();
+  await page.getByLabel('Room to join').last().fill('invited');
+  await page.getByRole('button', { name: 'Join' }).click();
+  await page.getByRole('button', { name: 'Leave invited' }).waitFor();
+  const rooms = await api(cluster, 'rooms?q=invited');
+  assert.deepEqual(rooms.rooms.map(({ name, members }) => [name, members]), [['invited', 1]]);
+  await page.getByRole('button', { name: 'Leave invited' }).click();
+  await page.getByRole('button', { name: 'Leave invited' }).waitFor({ state: 'detached' });
+  const gone = new Promise((resolve) => { target.once('disconnect', resolve); });
+  page.once('dialog', (box) => box.accept());
+  await page.getByRole('button', { name: 'Disconnect', exact: true }).click();
+  assert.equal(await gone, 'io server disconnect');
+  await page.getByText('This socket is not connected any more.').waitFor();
+  await page.keyboard.press('Escape');
+  // A room's members, by its link.
+  await goTo(page, 'Rooms');
+  await page.locator('td[data-label=Room] a', { hasText: 'room-2' }).click();
+  await page.getByText('6 sockets').waitFor();
+  await page.check();
+});
+
+test('keys lead to views, to help and to the search field', async (t) => {
+  const { cluster } = await world(t, { clients: 0 });
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
+  for (const [i, view] of VIEWS.entries()) {
+    await page.keyboard.press(String(i + 1));
+    await page.locator(`#nav a[href="#${view}"][aria-current=page]`).waitFor();
+  }
+  await page.keyboard.press('?');
+  await page.getByRole('heading', { name: 'Keyboard' }).waitFor();
+  assert.deepEqual(await seriousViolations(page), []);
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('3');
+  await page.keyboard.press('/');
+  assert.equal(await page.evaluate(() => document.activeElement.type), 'search');
+  await page.keyboard.press('Tab');
+  await page.check();
+});
