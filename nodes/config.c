@@ -520,6 +520,19 @@ void config_print_options(FILE *to, enum config_program program)
     fprintf(to, "%-*s%s\n", INDENT, "  --help, --version", "show this, or the version, and end");
 }
 
+void config_print(FILE *to, const struct config *config, enum config_program program)
+{
+    for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
+        const struct row *row = &table[i];
+        char *text = row->who & (int)program ? option_text(config, row) : NULL;
+        const char *value = text ? strchr(text, '=') + 1 : NULL;
+        /* A file cannot say that a text is empty; a line without it does. */
+        if (text)
+            fprintf(to, "%s%s =%s%s\n", *value ? "" : "# ", row->key, *value ? " " : "", value);
+        free(text);
+    }
+}
+
 static void print_limits(FILE *to)
 {
     fputs("\n# Limits\n\nOf what a remote chooses; they are fixed.\n\n| limit | value |\n|---|---|\n", to);

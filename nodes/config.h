@@ -61,6 +61,8 @@ char **config_node_arguments(const struct config *config);
 
 /* The options of a program as --help shows them. */
 void config_print_options(FILE *to, enum config_program program);
+/* All options of a program with their values, as lines of a file for --config. */
+void config_print(FILE *to, const struct config *config, enum config_program program);
 /* All options as a page of Markdown. */
 void config_print_reference(FILE *to);
 

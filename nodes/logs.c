@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LINES = 100, LOOK_MS = 200, PIECE_BYTES = 16 * 1024, TAIL_BYTES = 4 * 1024 * 1024 };
+enum { LOOK_MS = 200, PIECE_BYTES = 16 * 1024, TAIL_BYTES = 4 * 1024 * 1024 };
 
 /* Who has a file beside the nodes; the first is shown with them. */
 static const char *const others[] = {"agent", "redis", "supervisor"};
@@ -143,8 +143,6 @@ int verb_logs(int argc, char **argv)
     if (o.arguments_n > 0 && !(only = parse_name(o.arguments[0], name)))
         return verb_usage("logs", "takes the index of a node, from 0 to 98, or agent, redis or supervisor",
                           "");
-    if (!o.has_lines)
-        o.lines = LINES;
     files = calloc(FILES_MAX, sizeof *files);
     if (!files)
         return 1;

@@ -33,12 +33,22 @@ static const char help[] =
     "  tail [PATTERN ...]               print the events that are emitted, a line of JSON each, while it "
     "runs\n"
     "  doctor [options of up]           check whether the bus can run well here, and say what to mend\n"
+    "  bench [options]                  measure a running bus: round trips, fan-out, emits (see below)\n"
+    "  config [options of up]           print what the bus would run with, as a file for --config\n"
     "  config --reference               print all options as a page of Markdown\n"
     "\n"
     "  --run-dir DIR     all but config: the run directory that `up` was given\n"
     "  --bind ADDRESS, --port P\n"
-    "                    emit, call, tail: the bus, when it is not that of the run directory\n"
-    "  --ns NAMESPACE    emit: a namespace other than /; tail: only this one\n"
+    "                    emit, call, tail, bench: the bus, when it is not that of the run directory\n"
+    "  --ns NAMESPACE    emit, bench: a namespace other than /; tail: only this one\n"
+    "  --clients N, --seconds S, --payload BYTES\n"
+    "                    bench: connections (100), for each measure (5), of each emit (128)\n"
+    "  --rate N          bench: emits a second of fan-out and emits; 0, the default: as fast as they go, "
+    "with\n"
+    "  --in-flight N     bench: this many on their way at a time (32)\n"
+    "  --path PATH       bench: where Socket.IO clients connect (/socket.io/)\n"
+    "  --remote          bench: load a bus that is not at a loopback address\n"
+    "  --json            ps, bench: print JSON\n"
     "  --help, --version\n";
 
 /* emit */
@@ -102,18 +112,6 @@ static char *emit_request(const struct verb_options *o)
     return NULL;
 }
 
-/* Where the bus is: as told, or as the run directory has it, or the default. */
-static void find_bus(const struct verb_options *o, struct rundir_state *state)
-{
-    struct rundir dir;
-
-    rundir_init(&dir, o->run_dir);
-    if (o->port || rundir_holder(&dir) <= 0 || rundir_load(&dir, state) != 0)
-        *state = (struct rundir_state){.bind = "127.0.0.1", .port = o->port ? o->port : 7700};
-    if (o->bind)
-        snprintf(state->bind, sizeof state->bind, "%s", o->bind);
-}
-
 /* The node's own words on why it refuses; "" when it has none. */
 static void error_text(const struct fetch *answer, char *out, size_t size)
 {
@@ -161,23 +159,27 @@ static int run_emit(int argc, char **argv)
     body = emit_request(&o);
     if (!body)
         return EXIT_USAGE;
-    find_bus(&o, &bus);
+    verb_find_bus(&o, &bus);
     rc = send_emit(bus.bind, bus.port, body);
     free(body);
     return rc;
 }
 
+/* What a bus started with these options would run with; or the page of all options. */
 static int run_config(int argc, char **argv)
 {
-    struct verb_options o;
-    int rc = verb_parse(argc, argv, " --reference ", &o);
+    struct config config;
+    int rc;
 
-    if (rc != 0)
-        return rc;
-    if (!o.reference || o.arguments_n > 0)
-        return verb_usage("config", "takes --reference", "");
-    config_print_reference(stdout);
-    return 0;
+    if (argc == 2 && strcmp(argv[1], "--reference") == 0) {
+        config_print_reference(stdout);
+        return 0;
+    }
+    rc = config_parse(argc, argv, CONFIG_UP, &config);
+    if (rc == 0)
+        config_print(stdout, &config, CONFIG_UP);
+    config_free(&config);
+    return rc == CONFIG_SHOWN ? 0 : rc;
 }
 
 static const struct {
@@ -187,7 +189,7 @@ static const struct {
     {"up", supervisor_run},    {"ps", verb_ps},         {"top", verb_top},     {"logs", verb_logs},
     {"restart", verb_restart}, {"reload", verb_reload}, {"scale", verb_scale}, {"stop", verb_stop},
     {"emit", run_emit},        {"call", verb_call},     {"tail", verb_tail},   {"doctor", verb_doctor},
-    {"config", run_config},
+    {"bench", verb_bench},     {"config", run_config},
 };
 
 int main(int argc, char **argv)

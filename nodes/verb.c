@@ -3,6 +3,7 @@
 #include "json.h"
 #include "utf8.h"
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,60 +15,96 @@ int verb_usage(const char *verb, const char *what, const char *text)
     return EXIT_USAGE;
 }
 
-static bool parse_port(const char *text, unsigned *port)
-{
-    char *end = NULL;
-    long number = text[0] >= '0' && text[0] <= '9' ? strtol(text, &end, 10) : 0;
+static const struct option {
+    const char *name;
+    enum { SWITCH, TEXT, NUMBER } kind;
+    size_t at; /* of its field in struct verb_options */
+    unsigned min, max;
+} options[] = {
+    {"--run-dir", TEXT, offsetof(struct verb_options, run_dir), 0, 0},
+    {"--bind", TEXT, offsetof(struct verb_options, bind), 0, 0},
+    {"--port", NUMBER, offsetof(struct verb_options, port), 1, 65535},
+    {"--ns", TEXT, offsetof(struct verb_options, ns), 0, 0},
+    {"--path", TEXT, offsetof(struct verb_options, path), 0, 0},
+    {"--lines", NUMBER, offsetof(struct verb_options, lines), 0, 1000000},
+    {"--clients", NUMBER, offsetof(struct verb_options, clients), 2, 20000},
+    {"--seconds", NUMBER, offsetof(struct verb_options, seconds), 1, 3600},
+    {"--payload", NUMBER, offsetof(struct verb_options, payload), 0, 500000},
+    {"--rate", NUMBER, offsetof(struct verb_options, rate), 0, 1000000},
+    {"--in-flight", NUMBER, offsetof(struct verb_options, in_flight), 1, 10000},
+    {"--json", SWITCH, offsetof(struct verb_options, json), 0, 0},
+    {"--reference", SWITCH, offsetof(struct verb_options, reference), 0, 0},
+    {"--remote", SWITCH, offsetof(struct verb_options, remote), 0, 0},
+    {"-f", SWITCH, offsetof(struct verb_options, follow), 0, 0},
+};
 
-    *port = number >= 1 && number <= 65535 && *end == '\0' ? (unsigned)number : 0;
-    return *port != 0;
+/* Among those that the verb has; the name may have "=" and a value behind it. */
+static const struct option *find_option(const char *text, const char *allowed)
+{
+    size_t n = strcspn(text, "=");
+
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        const char *name = options[i].name, *found = strstr(allowed, name);
+        if (strlen(name) == n && memcmp(name, text, n) == 0 && found && found[n] == ' ' && found[-1] == ' ')
+            return &options[i];
+    }
+    return NULL;
+}
+
+/* 0, or EXIT_USAGE after a message. value: NULL when there is none. */
+static int take_option(const char *verb, const struct option *option, const char *value,
+                       struct verb_options *o)
+{
+    void *field = (char *)o + option->at;
+    unsigned *number = field;
+    char takes[64];
+
+    if (option->kind == SWITCH && value)
+        return verb_usage(verb, option->name, " takes no value");
+    if (option->kind == SWITCH) {
+        *(bool *)field = true;
+    } else if (option->kind == TEXT) {
+        if (!value)
+            return verb_usage(verb, option->name, " takes a value");
+        *(const char **)field = value;
+    } else if (!value || !verb_parse_number(value, option->max, number) || *number < option->min) {
+        snprintf(takes, sizeof takes, "%s takes a number from %u to %u", option->name, option->min,
+                 option->max);
+        return verb_usage(verb, takes, "");
+    }
+    return 0;
 }
 
 int verb_parse(int argc, char **argv, const char *allowed, struct verb_options *o)
 {
     const char *verb = argv[0];
-    int i = 1;
+    bool is_open = true; /* no "--" so far */
+    int n = 1;
 
-    *o = (struct verb_options){.run_dir = ""};
-    for (; i < argc && (strncmp(argv[i], "--", 2) == 0 || strcmp(argv[i], "-f") == 0); i++) {
-        char name[32];
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(argv[i], "--") == 0) {
-            i++;
-            break;
-        }
-        snprintf(name, sizeof name, " %s ", argv[i]);
-        if (!strstr(allowed, name))
+    *o = (struct verb_options){.run_dir = "",
+                               .path = "/socket.io/",
+                               .lines = 100,
+                               .clients = 100,
+                               .seconds = 5,
+                               .payload = 128,
+                               .in_flight = 32};
+    for (int i = 1; i < argc; i++) {
+        const struct option *option = is_open ? find_option(argv[i], allowed) : NULL;
+        const char *equals = strchr(argv[i], '=');
+        bool has_next = option && option->kind != SWITCH && !equals;
+        if (is_open && strcmp(argv[i], "--") == 0)
+            is_open = false;
+        else if (is_open && !option && strncmp(argv[i], "--", 2) == 0)
             return verb_usage(verb, "unknown option ", argv[i]);
-        if (strcmp(argv[i], "--json") == 0) {
-            o->json = true;
-            continue;
-        }
-        if (strcmp(argv[i], "-f") == 0) {
-            o->follow = true;
-            continue;
-        }
-        if (strcmp(argv[i], "--reference") == 0) {
-            o->reference = true;
-            continue;
-        }
-        if (strcmp(argv[i], "--port") == 0 && (!value || !parse_port(value, &o->port)))
-            return verb_usage(verb, "--port takes a number from 1 to 65535", "");
-        if (strcmp(argv[i], "--lines") == 0 && (!value || !verb_parse_number(value, 1000000, &o->lines)))
-            return verb_usage(verb, "--lines takes a number from 0 to 1000000", "");
-        if (!value)
-            return verb_usage(verb, argv[i], " takes a value");
-        o->has_lines = o->has_lines || strcmp(argv[i], "--lines") == 0;
-        if (strcmp(argv[i], "--run-dir") == 0)
-            o->run_dir = value;
-        else if (strcmp(argv[i], "--bind") == 0)
-            o->bind = value;
-        else if (strcmp(argv[i], "--ns") == 0)
-            o->ns = value;
-        i++;
+        else if (!option)
+            argv[n++] = argv[i];
+        else if (take_option(verb, option, equals ? equals + 1 : has_next ? argv[i + 1] : NULL, o) != 0)
+            return EXIT_USAGE;
+        i += has_next;
     }
-    o->arguments = argv + i;
-    o->arguments_n = argc - i;
+    argv[n] = NULL;
+    o->arguments = argv + 1;
+    o->arguments_n = n - 1;
     return 0;
 }
 
@@ -91,6 +128,17 @@ uint64_t verb_now_ms(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void verb_find_bus(const struct verb_options *o, struct rundir_state *state)
+{
+    struct rundir dir;
+
+    rundir_init(&dir, o->run_dir);
+    if (o->port || rundir_holder(&dir) <= 0 || rundir_load(&dir, state) != 0)
+        *state = (struct rundir_state){.bind = "127.0.0.1", .port = o->port ? o->port : 7700};
+    if (o->bind)
+        snprintf(state->bind, sizeof state->bind, "%s", o->bind);
 }
 
 int verb_not_running(const char *verb, const struct rundir *dir)

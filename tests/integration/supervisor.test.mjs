@@ -349,6 +349,10 @@ test('what is not in this version is refused by its name', () => {
     [['logs', 'x'], 'starling logs: takes the index of a node, from 0 to 98, or agent, redis or supervisor\n'],
     [['scale', '0'], 'starling scale: takes the number of nodes, from 1 to 99\n'],
     [['restart'], 'starling restart: takes the index of a node, from 0 to 98, or agent\n'],
+    [['ps', '--json=x'], 'starling ps: --json takes no value (see starling --help)\n'],
+    [['logs', '--lines'], 'starling logs: --lines takes a number from 0 to 1000000\n'],
+    [['config', '--reference', 'x'], 'starling up: unknown option --reference (see --help)\n'],
+    [['keygen'], 'starling: unknown command keygen (see starling --help)\n'],
     [['emit', 'room'], 'starling emit: takes a room, an event and its arguments\n'],
   ]) {
     assert.deepEqual(run(...parameters), { status: 2, stdout: '', stderr: message });
@@ -366,4 +370,26 @@ test('help, version and the page of options', () => {
   const keys = [...fs.readFileSync(path.join(root, 'nodes/config.def'), 'utf8').matchAll(/^X\(\w+, \w+, "([\w-]+)"/gm)];
   assert.ok(keys.length > 25);
   for (const [, key] of keys) assert.ok(page.includes(`| \`${key}\` |`), key);
+});
+
+test('options stand before or behind the arguments; after -- everything is an argument', async (t) => {
+  const bus = await up(t);
+  const directory = ['--run-dir', bus.runDir];
+  assert.equal(run('emit', 'room', 'event', '1', ...directory).status, 0);
+  assert.equal(run('emit', 'room', `--run-dir=${bus.runDir}`, 'event', '--ns=/chat', '-1').status, 0);
+  assert.equal(run('emit', ...directory, '--', '--room', '--run-dir').status, 0);
+  assert.deepEqual(run('emit', ...directory, '--room', 'event').status, 2);
+});
+
+test('config prints what a bus would run with, as a file that says the same', (t) => {
+  const file = path.join(temporary(t), 'starling.conf');
+  fs.writeFileSync(file, 'agent = on\ncors = https://a.example,https://b.example\npeers = 10.0.0.2:7900\n');
+  const first = run('config', '--config', file, '-n', '3', '--ping-interval', '1234');
+  assert.deepEqual([first.status, first.stderr], [0, '']);
+  for (const line of ['agent = yes', 'cors = https://a.example,https://b.example', 'peers = 10.0.0.2:7900', 'nodes = 3',
+    'ping-interval = 1234', 'port = 7700', '# cookie =']) assert.ok(first.stdout.split('\n').includes(line), line);
+  fs.writeFileSync(file, first.stdout);
+  assert.deepEqual(run('config', '--config', file), first);
+  assert.deepEqual(run('config', '--port', '0'),
+    { status: 2, stdout: '', stderr: 'starling up: --port takes a number from 1 to 65535, not "0"\n' });
 });
