@@ -273,7 +273,10 @@ static void on_look(struct timer *t)
     } else if (verdict == RECOVERY_YES &&
                entry_read((struct span){j->entry->bytes, j->entry->bytes_n}, &known) == 0 &&
                recovery_fits(j->hub->recovery, j->session, j->since, &known)) {
+        struct recovery *recovery = j->hub->recovery;
+        recovery_hold(recovery);
         recover(j, &known);
+        recovery_let_go(recovery);
     } else {
         begin_anew(j);
     }

@@ -401,6 +401,16 @@ bool recovery_fits(struct recovery *r, const struct session *session, const stru
            p.bytes + p.offset_n + q->bytes + own_bytes <= o->queue_bytes;
 }
 
+void recovery_hold(struct recovery *r)
+{
+    ring_hold(peers_ring(r->peers));
+}
+
+void recovery_let_go(struct recovery *r)
+{
+    ring_let_go(peers_ring(r->peers));
+}
+
 int recovery_replay(struct recovery *r, struct socket *s, const struct offset *since)
 {
     struct replay p = {

@@ -51,6 +51,9 @@ struct span recovery_own_offset(struct recovery *r, struct socket *s, struct spa
 /* May everything that the owner of this entry has missed wait for one client? After recovery_check() said YES. */
 bool recovery_fits(struct recovery *r, const struct session *session, const struct offset *since,
                    const struct entry *known);
+/* From recovery_fits() to recovery_replay(), in one turn: what this node says meanwhile must not push it out. */
+void recovery_hold(struct recovery *r);
+void recovery_let_go(struct recovery *r);
 /* The origin with this tag, and how far this node has come in its numbers; tag 0: not known. */
 struct peers_position recovery_position(const struct recovery *r, uint32_t tag);
 /* Queues what this socket has missed. ERR_MEMORY. */

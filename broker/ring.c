@@ -45,6 +45,7 @@ struct ring {
     struct topic *topics;
     struct entry *oldest, **end;
     uint64_t bytes, order;
+    bool is_held;
 };
 
 /* ---- queues ---- */
@@ -259,6 +260,24 @@ static void leave_topics(struct ring *r, struct entry *e)
     }
 }
 
+/* The newest one stays, however large it is. */
+static void drop_excess(struct ring *r)
+{
+    while (!r->is_held && r->bytes > r->options.max_bytes && r->oldest && r->oldest->next)
+        drop_oldest(r);
+}
+
+void ring_hold(struct ring *r)
+{
+    r->is_held = true;
+}
+
+void ring_let_go(struct ring *r)
+{
+    r->is_held = false;
+    drop_excess(r);
+}
+
 int ring_add(struct ring *r, uint64_t now_ms, struct mesh_origin origin, uint64_t seq, struct span raw,
              const struct mesh_emit *emit)
 {
@@ -289,8 +308,7 @@ int ring_add(struct ring *r, uint64_t now_ms, struct mesh_origin origin, uint64_
     *r->end = e;
     r->end = &e->next;
     r->bytes += entry_bytes(e);
-    while (r->bytes > r->options.max_bytes && r->oldest != e)
-        drop_oldest(r);
+    drop_excess(r);
     return 0;
 }
 

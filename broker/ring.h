@@ -61,6 +61,10 @@ int ring_search(const struct ring *r, const struct ring_search *s,
 int ring_walk(const struct ring *r, const struct offset *since,
               bool (*f)(void *user, const struct ring_found *), void *user);
 
+/* While it is held nothing is dropped for its bytes: what was found stays until it is let go, in the same turn. */
+void ring_hold(struct ring *r);
+void ring_let_go(struct ring *r);
+
 /* Lets go of what is older than max_ms. */
 void ring_expire(struct ring *r, uint64_t now_ms);
 

@@ -186,6 +186,22 @@ static void one_record_may_be_larger_than_the_bound(void **state)
     free(large);
 }
 
+/* What a client was found to miss was pushed out by what its node said of its return. */
+static void what_is_held_stays(void **state)
+{
+    (void)state;
+    make(1000, 4096);
+    add(1, b, 1);
+    ring_hold(ring);
+    for (uint64_t seq = 1; seq <= 200; seq++)
+        assert_int_equal(add(1, a, seq), 0);
+    holds(b, 1, 1);
+    holds(a, 1, 200);
+    ring_let_go(ring);
+    holds_none(b);
+    assert_true(ring_bytes(ring) <= 4096);
+}
+
 static void a_restart_forgets_one_origin(void **state)
 {
     (void)state;
@@ -332,6 +348,7 @@ int main(void)
         TEST(a_new_beginning_may_have_any_number),
         TEST(the_oldest_of_all_goes_when_bytes_run_out),
         TEST(one_record_may_be_larger_than_the_bound),
+        TEST(what_is_held_stays),
         TEST(a_restart_forgets_one_origin),
         TEST(ends_with_forgotten_records_inside),
         TEST(does_what_the_model_does),
