@@ -25,7 +25,8 @@ struct directory_entry {
     enum directory_state state;
     char sid[ID_CHARS], pid[ID_CHARS];
     uint64_t epoch;
-    uint64_t version;         /* rises with each change */
+    uint64_t came_with; /* the offset with which its client came here, hashed; 0: with none, or not known */
+    uint64_t version;   /* rises with each change */
     uint64_t unsaved_version; /* that the store may not have, as the client is told; 0: it has all */
     struct socket *socket;    /* OPEN, once it is entered */
     char *since, *nsp, *user; /* OPEN */
@@ -86,6 +87,9 @@ void directory_hold(struct directory_entry *e, struct directory_entry **holder);
 void directory_let_go(struct directory_entry *e);
 /* Right after directory_claim(): the store may have old words of this session. Who had it last is asked first. */
 void directory_claim_of_owner(struct directory_claim *c);
+/* Right after directory_claim(): the offset with which its client comes, hashed. An entry that is here is not the last one
+ * when its client has heard of another node since it came here, and nobody knows of that any more. */
+void directory_claim_with(struct directory_claim *c, uint64_t offset_hash);
 /* done will not be called. */
 void directory_cancel(struct directory_claim *c);
 

@@ -20,6 +20,7 @@ struct directory_claim {
     uint32_t owner;
     unsigned moves;
     uint64_t id;
+    uint64_t came_with;
     bool in_store; /* the store will answer */
     bool of_owner; /* it is asked last */
     bool is_asked;
@@ -66,10 +67,12 @@ static void take_own(struct directory_claim *c, struct directory_entry *e)
     if (e->state == ENTRY_OPEN && e->socket)
         c->directory->options.on_taken(e->socket); /* the old connection still seemed alive */
     e = directory_find(c->directory, c->sid);
-    if (!e || e->state != ENTRY_ABSENT)
+    if (!e || e->state != ENTRY_ABSENT) {
         finish(c, ERR_NOT_FOUND, NULL);
-    else
-        finish(c, 0, e);
+        return;
+    }
+    e->came_with = c->came_with;
+    finish(c, 0, e);
 }
 
 /* The entry with this pid, if this node has it. */
@@ -79,7 +82,14 @@ static struct directory_entry *own_entry(const struct directory_claim *c)
     return e && e->state != ENTRY_MOVED && memcmp(e->pid, c->pid, ID_CHARS) == 0 ? e : NULL;
 }
 
-/* Nobody else has it. What is here, when it was looked for elsewhere, is right then. */
+/* Its client was here last, or was sent here. Who comes with the offset of another node has heard nothing of this one, or
+ * was there since: then it comes with another offset than before, and what is here is old. */
+static bool was_here_last(const struct directory_claim *c, const struct directory_entry *e)
+{
+    return c->owner == c->directory->options.self.tag || (c->came_with && c->came_with == e->came_with);
+}
+
+/* Nobody else has it. What is here, when it was looked for elsewhere, may be right then. */
 static void take_what_is_here(struct directory_claim *c)
 {
     struct directory_entry *e = own_entry(c);
@@ -88,7 +98,7 @@ static void take_what_is_here(struct directory_claim *c)
         ask_store(c);
         return;
     }
-    if (e)
+    if (e && was_here_last(c, e))
         take_own(c, e);
     else
         finish(c, ERR_NOT_FOUND, NULL);
@@ -144,7 +154,7 @@ static void take(struct directory_claim *c, struct span bytes, uint64_t epoch, b
     }
     if (e && e->state != ENTRY_MOVED) {
         if (epoch <= e->epoch) { /* somebody was quicker here */
-            take_what_is_here(c);
+            take_own(c, e);
             return;
         }
         directory_give_away(
@@ -152,8 +162,10 @@ static void take(struct directory_claim *c, struct span bytes, uint64_t epoch, b
     }
     uint64_t heard = heard_epoch(d, check.nsp, c->sid);
     e = adopt(d, c->pid, bytes, epoch > heard ? epoch : heard + 1);
-    if (e)
+    if (e) {
         e->version = version_of(check.since);
+        e->came_with = c->came_with;
+    }
     if (e && by_mesh && d->store) {
         e->unsaved_version = ++e->version;
         directory_save_later(e);
@@ -271,6 +283,11 @@ struct directory_claim *directory_claim(struct directory *d, struct span pid, ui
 void directory_claim_of_owner(struct directory_claim *c)
 {
     c->of_owner = true;
+}
+
+void directory_claim_with(struct directory_claim *c, uint64_t offset_hash)
+{
+    c->came_with = offset_hash;
 }
 
 /* ---- other nodes ---- */

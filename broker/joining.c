@@ -18,6 +18,7 @@ struct joining {
     enum joining_state state;
     struct directory_entry *entry;
     struct directory_claim *claim;
+    uint64_t came_with;   /* its offset, hashed; 0: none */
     uint64_t version;     /* of its session that it must have; 0: any */
     struct offset *since; /* where the client is, when it comes back; else NULL */
     uint64_t until_ms;    /* this node may take to come as far as the client is */
@@ -156,6 +157,7 @@ static int open_entry(struct joining *j)
         directory_open(recovery_directory(r), joining_nsp(j), user, recovery_offset(r, newest));
     if (!e)
         return ERR_MEMORY;
+    e->came_with = j->came_with;
     directory_hold(e, &j->entry);
     memcpy(j->sid, e->sid, ID_CHARS);
     return 0;
@@ -320,10 +322,13 @@ static bool begin_claim(struct joining *j)
     }
     j->state = JOINING_CLAIMING;
     j->version = recovery_take_version(j->since);
+    j->came_with = id_hash(text, (size_t)offset_n);
     j->claim = directory_claim(recovery_directory(j->hub->recovery), (struct span){pid, ID_CHARS},
                                j->since->issuer, on_claimed, j);
     if (j->claim && j->version)
         directory_claim_of_owner(j->claim);
+    if (j->claim)
+        directory_claim_with(j->claim, j->came_with);
     return j->claim != NULL;
 }
 

@@ -165,6 +165,49 @@ static void test_it_is_here_after_all(void **state)
     assert_int_equal(o.entry->epoch, 2);
 }
 
+static void forget_all_but(unsigned node)
+{
+    store_memory_lose(memory);
+    for (unsigned i = 0; i < NODES; i++)
+        if (i != node)
+            kill_node(i);
+    net_run(&net, 2 * PEER_TIMEOUT_MS);
+}
+
+/* It was here, then at node 1, whose words have all been lost: there it joined a room, which nobody knows. */
+static void test_nobody_knows_where_it_was_last(void **state)
+{
+    (void)state;
+    struct person *p = &people[0];
+    person_come(p, 0);
+    person_go(p);
+    settle();
+    net_cut(&net, 1, 0, true);
+    assert_true(person_come(p, 1));
+    person_joins(p, "new");
+    person_go(p);
+    settle();
+    forget_all_but(0);
+    assert_false(person_come(p, 0));
+}
+
+/* It was at node 1, then here, but has heard nothing from here yet. */
+static void test_it_has_heard_nothing_from_here(void **state)
+{
+    (void)state;
+    struct person *p = &people[0];
+    char offset[sizeof(p->offset)];
+    person_come(p, 1);
+    strcpy(offset, p->offset);
+    person_go(p);
+    settle();
+    assert_true(person_come(p, 0));
+    person_go(p);
+    strcpy(p->offset, offset);
+    forget_all_but(0);
+    assert_true(person_come(p, 0));
+}
+
 /* ---- claims that nobody waits for ---- */
 
 static void test_second_claim_has_it(void **state)
@@ -363,6 +406,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_here_several_times_then_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_here_may_be_old, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_here_after_all, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nobody_knows_where_it_was_last, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_it_has_heard_nothing_from_here, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_second_claim_has_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_taken_from_who_holds_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cancelled_in_the_store, set_up, tear_down),
