@@ -44,6 +44,7 @@ struct origin {
         fill_to; /* what came before this node's start is taken up to here, for the ring only; 0: nothing */
     uint64_t missed_to; /* clients were told that they missed what of it was said before the nodes met */
     struct held_list held;
+    uint64_t came_ms;               /* the last one that had to wait */
     uint64_t progress_ms, asked_ms; /* of the hole being repaired */
     uint64_t asked_to;              /* the last number of the answer that is coming; 0: not known */
     unsigned asked_n;

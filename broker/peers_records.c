@@ -174,6 +174,7 @@ void records_take(struct peers *m, struct origin *o, const struct mesh_record *r
         accept_next(m, o, record);
         return;
     }
+    o->came_ms = peers_now_ms(m);
     if (o->newest < record->seq)
         o->newest = record->seq;
     if (held_fits(&o->held, record->raw))
@@ -263,20 +264,35 @@ static void begin_hole(struct peers *m, struct origin *o)
     o->asked_n = o->gone_n = 0;
 }
 
+/* Of who is dead nobody has it, and what comes behind it has waited for long enough: all holes of a tail are waited for
+ * once. */
+static bool is_hopeless(const struct peers *m, const struct origin *o)
+{
+    uint64_t now = peers_now_ms(m);
+    return o->state == ORIGIN_DEAD && o->held.first && now - o->died_ms > HOLE_WAIT_MS &&
+           now - o->came_ms > HOLE_WAIT_MS && !whom_to_ask(m, o, 0);
+}
+
+static bool is_at_hole(const struct peers *m, const struct origin *o)
+{
+    bool has_next = o->held.first && o->held.first->seq == o->received + 1;
+    return o->received < o->newest && !has_next && !m->is_busy;
+}
+
 void records_look_for_holes(struct peers *m, struct origin *o)
 {
     records_go_on(m, o);
-    bool has_next = o->held.first && o->held.first->seq == o->received + 1;
-    if (o->received >= o->newest || has_next || m->is_busy) {
+    while (is_at_hole(m, o)) {
+        if (!o->in_hole)
+            begin_hole(m, o);
+        if (peers_now_ms(m) - o->progress_ms <= HOLE_WAIT_MS && !is_hopeless(m, o)) {
+            ask_for_repair(m, o);
+            return;
+        }
         o->in_hole = false;
-        return;
-    }
-    if (!o->in_hole)
-        begin_hole(m, o);
-    if (peers_now_ms(m) - o->progress_ms > HOLE_WAIT_MS)
         declare_lost(m, o, o->held.first ? o->held.first->seq - 1 : o->newest);
-    else
-        ask_for_repair(m, o);
+    }
+    o->in_hole = false;
 }
 
 void records_gone(struct peers *m, struct origin *o, struct mesh_origin says, uint64_t gone_to)

@@ -479,6 +479,31 @@ static void a_hole_that_died_with_its_origin_ends_the_same_everywhere(void **sta
     }
 }
 
+/* Each hole of a dead node's tail was waited for on its own. */
+static void all_holes_of_the_dead_are_waited_for_once(void **state)
+{
+    (void)state;
+    enum { SAID = 60 };
+    options.peer_timeout_ms = 300;
+    start_all(3);
+    assert_true(knows(all_know_each_other));
+    struct mesh_origin dead = nodes[0].self;
+    for (unsigned i = 1; i < 3; i++)
+        net_cut(&net, i, 0, true); /* no repair */
+    for (unsigned seq = 1; seq <= SAID; seq++) {
+        for (unsigned i = 1; i < 3; i++)
+            net_cut(&net, 0, i, seq % 2 == 0);
+        say(0);
+        net_run(&net, 3);
+    }
+    stop_node(0);
+    net_run(&net, 300 + 2000);
+    for (unsigned i = 1; i < 3; i++) {
+        assert_int_equal(view_of(i, dead)->emits, SAID / 2);
+        assert_int_equal(view_of(i, dead)->lost, SAID / 2 - 1);
+    }
+}
+
 /* Until nodes 1 to 3 have gone on with a dead origin for the last time. */
 static void settle(struct mesh_origin dead)
 {
@@ -657,6 +682,7 @@ int main(void)
         TEST(other_origins_do_not_wait_for_a_hole),
         TEST(what_nobody_has_any_more_is_told_as_a_gap_once),
         TEST(a_hole_that_stays_is_told_as_a_gap_once),
+        TEST(all_holes_of_the_dead_are_waited_for_once),
         TEST(what_waits_behind_a_hole_is_bounded_and_comes_in_the_end),
         TEST(a_large_hole_is_repaired_without_a_flood),
         TEST(silence_is_death),
