@@ -34,6 +34,8 @@ struct reading {
     struct mesh_origin origin;
     uint64_t after;
     bool is_start;     /* mirror_fill() waits for it */
+    uint64_t last_ms;  /* of a start: when it was there last, */
+    bool goes_on;      /* and that it says more may be */
     bool is_last;      /* its lease had ended long before */
     struct tail *tail; /* NULL: it is of a start */
 };
@@ -190,11 +192,38 @@ static void drop_tail(struct mirror *m, struct tail *t)
     free(t);
 }
 
+static bool same_origin(struct mesh_origin a, struct mesh_origin b)
+{
+    return a.tag == b.tag && a.boot == b.boot;
+}
+
+/* A dead origin, as far as this node knows: NULL: there is none in the list, and no memory for it. */
+static struct tail *obtain_tail(struct mirror *m, struct mesh_origin origin)
+{
+    struct tail *t = m->tails;
+    while (t && !same_origin(t->origin, origin))
+        t = t->next;
+    if (t)
+        return t;
+    t = calloc(1, sizeof(*t));
+    if (t) {
+        *t = (struct tail){.next = m->tails, .origin = origin};
+        m->tails = t;
+    }
+    return t;
+}
+
 static void end_reading(struct reading *r, int err)
 {
     struct mirror *m = r->mirror;
     struct reading **at = &m->readings;
     bool is_start = r->is_start;
+    if (is_start && !err) {
+        peers_fill(m->peers, r->origin, (struct span){"", 0}); /* there may have been nothing */
+        peers_date(m->peers, r->origin, reactor_now_ms(m->reactor) - r->last_ms);
+    }
+    if (is_start && (err || r->goes_on)) /* this node may never hear it itself, and so never find it dead */
+        obtain_tail(m, r->origin);
     while (*at != r)
         at = &(*at)->next;
     *at = r->next;
@@ -254,6 +283,8 @@ void mirror_fill(struct mirror *m, const struct store_member *members, unsigned 
         if (!r)
             continue;
         r->is_start = true;
+        r->last_ms = reactor_now_ms(m->reactor) - members[i].silent_ms;
+        r->goes_on = members[i].lives;
         m->filling++;
         read_more(r);
     }
@@ -262,11 +293,6 @@ void mirror_fill(struct mirror *m, const struct store_member *members, unsigned 
 }
 
 /* ---- the last words of the dead ---- */
-
-static bool same_origin(struct mesh_origin a, struct mesh_origin b)
-{
-    return a.tag == b.tag && a.boot == b.boot;
-}
 
 static void read_tail(struct mirror *m, struct tail *t, uint64_t received)
 {
@@ -282,17 +308,9 @@ static void read_tail(struct mirror *m, struct tail *t, uint64_t received)
 
 void mirror_settle(struct mirror *m, struct mesh_origin origin, uint64_t received)
 {
-    struct tail *t = m->tails;
-    while (t && !same_origin(t->origin, origin))
-        t = t->next;
-    if (!t) {
-        t = calloc(1, sizeof(*t));
-        if (!t)
-            return;
-        *t = (struct tail){.next = m->tails, .origin = origin};
-        m->tails = t;
-    }
-    read_tail(m, t, received);
+    struct tail *t = obtain_tail(m, origin);
+    if (t)
+        read_tail(m, t, received);
 }
 
 bool mirror_is_settled(const struct mirror *m)
@@ -328,6 +346,8 @@ static bool is_dead(const struct mirror *m, struct mesh_origin origin, uint64_t 
 void mirror_on_members(struct mirror *m, const struct store_member *members, unsigned n)
 {
     struct tail *next;
+    for (unsigned i = 0; i < n; i++)
+        peers_date(m->peers, members[i].origin, members[i].silent_ms);
     for (struct tail *t = m->tails; t; t = next) {
         uint64_t received;
         next = t->next;

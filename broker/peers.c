@@ -411,12 +411,15 @@ unsigned peers_positions(const struct peers *m, struct peers_position *out, unsi
     unsigned n = 0;
     if (max > 0)
         out[n++] = (struct peers_position){.origin = m->options.self, .received = m->seq, .lives = true};
-    for (const struct origin *o = m->origins; o && n < max; o = o->hh.next)
+    for (const struct origin *o = m->origins; o && n < max; o = o->hh.next) {
+        uint64_t dead_ms = o->state == ORIGIN_DEAD ? peers_now_ms(m) - o->last_ms : 0;
         out[n++] = (struct peers_position){.origin = o->id,
                                            .received = o->received,
                                            .lives = o->state != ORIGIN_DEAD,
-                                           .is_old = o->state == ORIGIN_DEAD &&
-                                                     peers_now_ms(m) - o->died_ms > m->options.ring.max_ms};
+                                           .is_dated = o->is_dated,
+                                           .is_old = dead_ms > peers_kept_ms(m),
+                                           .is_over = dead_ms > peers_named_ms(m)};
+    }
     return n;
 }
 

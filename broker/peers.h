@@ -91,9 +91,12 @@ void peers_note(struct peers *m, enum mesh_topic topic, struct span bytes);
  * word comes when it does not arrive. */
 int peers_tell(struct peers *m, struct mesh_origin to, enum mesh_topic topic, struct span bytes);
 
-/* Records of an origin, ascending and without a hole, from the store: its past, before peers_start(), or the tail of
- * one that is dead. 0, ERR_MESH, ERR_MEMORY. */
+/* Records of an origin, or none, ascending and without a hole, from the store: its past, before peers_start(), or the
+ * tail of one that is dead. It is known from then on. 0, ERR_MESH, ERR_MEMORY. */
 int peers_fill(struct peers *m, struct mesh_origin origin, struct span records);
+
+/* The store has not heard a dead origin for so long. */
+void peers_date(struct peers *m, struct mesh_origin origin, uint64_t silent_ms);
 
 /* The router endpoint, on this host, of the living peer whose ids begin with this tag; NULL: there is none. */
 const char *peers_local_router(const struct peers *m, uint32_t tag);
@@ -120,7 +123,9 @@ struct peers_position {
     struct mesh_origin origin;
     uint64_t received;
     bool lives;
-    bool is_old; /* dead for so long that nothing of it is kept any more */
+    bool is_dated; /* dead, and it is known for how long */
+    bool is_old;   /* dead for so long that nothing of it is kept any more, */
+    bool is_over;  /* and that offsets do not name it either */
 };
 unsigned peers_positions(const struct peers *m, struct peers_position *out, unsigned max);
 

@@ -4,7 +4,7 @@
  *   NEW      a hello names it                     its past goes into the ring, if it is held somewhere
  *   LIVE     it was heard                         records are taken in order; holes are repaired
  *   DEAD     not heard for peer_timeout           its sockets are gone; its tail is settled from what others have
- *   (gone)   DEAD for two windows of the ring     nothing of it is held any more: it is forgotten
+ *   (gone)   DEAD for two windows and more        no offset names it any more: it is forgotten
  *
  * A DEAD one that is heard again (it was frozen, or cut off) is LIVE again where it was; its sockets are asked for anew.
  * A node that starts again is another origin: its new boot makes the old one of the same name DEAD at once. */
@@ -56,7 +56,7 @@ struct origin *peers_obtain_dead(struct peers *m, struct mesh_origin id)
     o = new_origin(m, id);
     if (o) {
         o->state = ORIGIN_DEAD;
-        o->died_ms = peers_now_ms(m);
+        o->died_ms = o->last_ms = peers_now_ms(m);
     }
     return o;
 }
@@ -254,6 +254,8 @@ static void die(struct peers *m, struct origin *o)
               LOG_UINT("received", o->received));
     o->state = ORIGIN_DEAD;
     o->died_ms = peers_now_ms(m);
+    o->last_ms = o->heard_ms;
+    o->is_dated = true;
     o->hears_this_boot = false;
     presence_forget(o);
     if (m->user.on_dead)
@@ -266,6 +268,7 @@ static void die(struct peers *m, struct origin *o)
 void life_heard(struct peers *m, struct origin *o)
 {
     o->heard_ms = peers_now_ms(m);
+    o->was_heard = true;
     if (o->state == ORIGIN_LIVE)
         return;
     log_event(LOG_INFO, "peer_live", LOG_UINT("tag", o->id.tag), LOG_UINT("boot", o->id.boot));
@@ -407,6 +410,7 @@ void life_heartbeat(struct peers *m, struct origin *o, const struct mesh_heartbe
         return;
     memcpy(copy, beat->heard, beat->n_heard * sizeof(*copy));
     free(o->heard);
+    o->beat_ms = peers_now_ms(m);
     o->heard = copy;
     o->n_heard = beat->n_heard;
     o->is_draining = beat->draining;
@@ -424,11 +428,62 @@ void life_heartbeat(struct peers *m, struct origin *o, const struct mesh_heartbe
 
 enum urgency { LIVING, JUST_DEAD, LONG_DEAD, URGENCIES };
 
+/* As the peers tell, each of what it has heard itself. UINT64_MAX: none of them has. */
+static uint64_t silence_of(const struct peers *m, const struct origin *o)
+{
+    uint64_t least_ms = UINT64_MAX;
+    for (const struct origin *p = m->origins; p; p = p->hh.next) {
+        if (p->state != ORIGIN_LIVE)
+            continue;
+        for (unsigned i = 0; i < p->n_heard; i++) {
+            if (!same_origin(p->heard[i].origin, o->id) || p->heard[i].silent_ms == 0)
+                continue;
+            uint64_t silent_ms = p->heard[i].silent_ms + (peers_now_ms(m) - p->beat_ms);
+            if (silent_ms < least_ms)
+                least_ms = silent_ms;
+        }
+    }
+    return least_ms;
+}
+
+/* All who keep something of a dead origin let it go at the same time, also who has only heard of it: an offset that does
+ * not name it must mean the same to all. So what counts is when anybody has heard it last. */
+static void note_silence(struct peers *m, struct origin *o, uint64_t silent_ms)
+{
+    uint64_t now = peers_now_ms(m);
+    if (o->is_dated && silent_ms >= now - o->last_ms)
+        return;
+    o->last_ms = now - silent_ms;
+    o->is_dated = true;
+}
+
+static void look_after_dead(struct peers *m, struct origin *o)
+{
+    uint64_t silent_ms = silence_of(m, o);
+    if (silent_ms != UINT64_MAX)
+        note_silence(m, o, silent_ms);
+    if (peers_now_ms(m) - o->last_ms > peers_kept_ms(m))
+        ring_restart(m->ring, o->id);
+}
+
+void peers_date(struct peers *m, struct mesh_origin id, uint64_t silent_ms)
+{
+    struct origin *o = peers_find_origin(m, id);
+    if (o && o->state == ORIGIN_DEAD)
+        note_silence(m, o, silent_ms);
+}
+
 static enum urgency urgency_of(const struct peers *m, const struct origin *o)
 {
     if (o->state != ORIGIN_DEAD)
         return LIVING;
     return peers_now_ms(m) - o->died_ms < JUST_DEAD_MS ? JUST_DEAD : LONG_DEAD;
+}
+
+static uint64_t silent_ms_of(const struct peers *m, const struct origin *o)
+{
+    uint64_t silent_ms = peers_now_ms(m) - o->heard_ms;
+    return silent_ms ? silent_ms : 1;
 }
 
 /* The living first: they wait to be confirmed. Then those whose last words are still looked for. */
@@ -438,7 +493,8 @@ static void list_heard(const struct peers *m, struct mesh_heartbeat *beat)
     for (unsigned urgency = LIVING; urgency < URGENCIES; urgency++)
         for (struct origin *o = m->origins; o && beat->n_heard < LIMIT_OFFSET_ORIGINS; o = o->hh.next)
             if (urgency_of(m, o) == urgency)
-                beat->heard[beat->n_heard++] = (struct mesh_heard){o->id, o->received};
+                beat->heard[beat->n_heard++] =
+                    (struct mesh_heard){o->id, o->received, o->was_heard ? silent_ms_of(m, o) : 0};
 }
 
 static void send_heartbeat(struct peers *m)
@@ -459,12 +515,12 @@ static void send_heartbeat(struct peers *m)
 /* Nobody can still ask for anything of these. */
 static void forget_old(struct peers *m)
 {
-    uint64_t now = peers_now_ms(m), after_ms = 2 * m->options.ring.max_ms, number;
+    uint64_t now = peers_now_ms(m), after_ms = peers_named_ms(m) + peers_kept_ms(m), number;
     struct peer *p, *next;
     struct origin *o, *tmp;
     for (p = m->peers; p; p = next) {
         next = p->next;
-        bool is_dead = p->origin && p->origin->state == ORIGIN_DEAD && now - p->origin->died_ms > after_ms;
+        bool is_dead = p->origin && p->origin->state == ORIGIN_DEAD && now - p->origin->last_ms > after_ms;
         bool is_unheard = !p->origin && !p->was_named && now - p->since_ms > UNHEARD_PEER_MS;
         /* A sibling says hello by itself when it starts; a host may have been told of nobody. */
         if (is_unheard || (is_dead && (!p->was_named || peer_is_local(p))))
@@ -474,7 +530,7 @@ static void forget_old(struct peers *m)
     }
     HASH_ITER(hh, m->origins, o, tmp)
     {
-        if (o->state == ORIGIN_DEAD && now - o->died_ms > after_ms && !peers_of_origin(m, o) &&
+        if (o->state == ORIGIN_DEAD && now - o->last_ms > after_ms && !peers_of_origin(m, o) &&
             !ring_range(m->ring, o->id, &number, &number))
             free_origin(m, o);
     }
@@ -498,7 +554,7 @@ static void on_heartbeat(struct timer *t)
     /* Who was frozen itself has heard nobody, and that says nothing about them. */
     if (m->beat_ms && now - m->beat_ms > m->options.peer_timeout_ms / 2)
         for (o = m->origins; o; o = o->hh.next)
-            o->heard_ms = now;
+            o->heard_ms = o->state == ORIGIN_DEAD ? o->heard_ms : now;
     m->beat_ms = now;
     reactor_timer_set(m->reactor, t, HEARTBEAT_MS);
     send_heartbeat(m);
@@ -510,6 +566,8 @@ static void on_heartbeat(struct timer *t)
             die(m, o);
         if (o->state == ORIGIN_LIVE)
             presence_ask(m, o);
+        else if (o->state == ORIGIN_DEAD)
+            look_after_dead(m, o);
         records_look_for_holes(m, o);
     }
     ring_expire(m->ring, now);

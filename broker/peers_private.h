@@ -38,6 +38,9 @@ struct origin {
     uint64_t key[2];
     enum origin_state state;
     uint64_t heard_ms, died_ms;
+    uint64_t beat_ms; /* when its heartbeat came */
+    uint64_t last_ms; /* DEAD: when anybody has heard it last; is_dated: that is known */
+    bool is_dated, was_heard;
     uint64_t received; /* all up to this number */
     uint64_t newest;   /* that anybody is known to have */
     uint64_t
@@ -111,6 +114,18 @@ struct peers {
 static inline uint64_t peers_now_ms(const struct peers *m)
 {
     return reactor_now_ms(m->reactor);
+}
+
+/* Nothing of a dead origin is kept for longer than this, */
+static inline uint64_t peers_kept_ms(const struct peers *m)
+{
+    return m->options.ring.max_ms;
+}
+
+/* nor is it named in offsets for longer than this: nodes do not agree to the millisecond on when it died. */
+static inline uint64_t peers_named_ms(const struct peers *m)
+{
+    return peers_kept_ms(m) + peers_kept_ms(m) / 4;
 }
 
 static inline bool same_origin(struct mesh_origin a, struct mesh_origin b)

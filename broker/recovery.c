@@ -138,7 +138,7 @@ struct span recovery_offset(struct recovery *r, uint64_t newest)
     r->now.n = 0;
     r->position[0].received = newest;
     for (unsigned i = 0; i < n; i++)
-        if (r->position[i].received > 0 && !r->position[i].is_old)
+        if (r->position[i].received > 0 && !r->position[i].is_over)
             raise_to(&r->now, r->position[i].origin.tag, r->position[i].received);
     return write_offset(r, &r->now);
 }
@@ -158,6 +158,14 @@ static enum recovery_verdict check_origin(const struct recovery *r, const struct
     return is_held ? RECOVERY_YES : RECOVERY_NO;
 }
 
+/* Its records are here, but not for how long it has been dead: an offset that does not name it may be of a time before
+ * it, or of a time when the others had forgotten it. */
+static bool is_undated(const struct recovery *r, const struct peers_position *p)
+{
+    uint64_t first, last;
+    return !p->lives && !p->is_dated && ring_range(peers_ring(r->peers), p->origin, &first, &last);
+}
+
 enum recovery_verdict recovery_check(const struct recovery *r, const struct offset *since)
 {
     struct peers_position position[LIMIT_OFFSET_ORIGINS];
@@ -168,6 +176,8 @@ enum recovery_verdict recovery_check(const struct recovery *r, const struct offs
         known += has;
         if (!has && position[i].is_old) /* left out of offsets, and nobody can have missed anything of it */
             continue;
+        if (!has && is_undated(r, &position[i]))
+            return RECOVERY_NO;
         enum recovery_verdict one = check_origin(r, &position[i], seq_of(since, position[i].origin.tag));
         if (one == RECOVERY_NO)
             return RECOVERY_NO;
@@ -204,15 +214,14 @@ static void drop_ahead_if_empty(struct socket *s)
     s->ahead = NULL;
 }
 
-/* Offsets do not name what is over for long. */
+/* Offsets do not name what nobody knows any more. What is only silent for long may be heard again. */
 static void forget_old(const struct recovery *r, struct socket *s)
 {
     struct ahead *a = s->ahead;
-    for (unsigned i = a->n; i-- > 0;) {
-        struct peers_position p = recovery_position(r, a->have[i].origin);
-        if (a->have[i].origin != UNSAVED && (p.origin.tag != a->have[i].origin || p.is_old))
+    for (unsigned i = a->n; i-- > 0;)
+        if (a->have[i].origin != UNSAVED &&
+            recovery_position(r, a->have[i].origin).origin.tag != a->have[i].origin)
             a->have[i] = a->have[--a->n];
-    }
     drop_ahead_if_empty(s);
 }
 

@@ -15,10 +15,18 @@
 
 enum { STORE_LEASE_MS = 3000 };
 
+/* A name is kept for so long after a renewal: offsets have it for a quarter longer than what it wrote is kept, and come
+ * back for as long again; and its tag stays taken for a little longer than that. */
+static inline uint64_t store_name_ms(uint64_t keep_ms)
+{
+    return 2 * keep_ms + keep_ms / 4 + 1000;
+}
+
 /* One origin that the store knows. */
 struct store_member {
     struct mesh_origin origin;
     bool lives;              /* its lease holds; else what it left may still be read */
+    uint64_t silent_ms;      /* since it has renewed it last */
     struct span name, host;  /* as in HELLO, of those that live */
     struct span pub, router; /* endpoints for other hosts; n == 0: none */
 };
@@ -45,8 +53,8 @@ typedef void store_claimed(void *user, int err, const struct store_claim *claim)
 struct store_calls {
     /* ---- membership ---- */
 
-    /* Says that self lives for another STORE_LEASE_MS, keeps what self wrote for keep_ms from now, and answers with
-     * all origins of the cluster that live or whose records may still be there, self among them. ERR_STATE: one of
+    /* Says that self lives for another STORE_LEASE_MS, keeps what self wrote for keep_ms from now and its name
+     * for store_name_ms(), and answers with all origins of the cluster that have a name, self among them. ERR_STATE: one of
      * them has self's tag; draw another. Until a renewal has succeeded everything but read is answered with ERR_STORE. */
     void (*renew)(void *store, const struct store_member *self, uint64_t keep_ms, store_members *done,
                   void *user);

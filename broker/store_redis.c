@@ -16,7 +16,6 @@ enum {
     NUMBER_BYTES = 24,
     ORIGIN_BYTES = 24,   /* 6 + 1 + 16 digits, and the zero */
     LOG_PAUSE_MS = 1000, /* between two log lines about one kind of question */
-    TAG_GRACE_MS = 1000, /* a tag stays taken for a little longer than the keys under it */
 };
 
 #define MAX_EPOCH ((UINT64_C(1) << 53) - 1)
@@ -169,12 +168,16 @@ static bool parse_origin(struct span text, struct mesh_origin *origin)
     return true;
 }
 
-static bool read_member(const struct redis_reply *row, struct store_member *m)
+static bool read_member(const struct store_redis *s, const struct redis_reply *row, struct store_member *m)
 {
     const struct redis_reply *lease = redis_reply_at(row, 1);
+    uint64_t left_ms;
     *m = (struct store_member){0};
-    if (!parse_origin(redis_reply_text(redis_reply_at(row, 0)), &m->origin))
+    if (!parse_origin(redis_reply_text(redis_reply_at(row, 0)), &m->origin) ||
+        !parse_number(redis_reply_text(redis_reply_at(row, 2)), 10, &left_ms))
         return false;
+    /* As if it kept its things for as long as this node does: all should. */
+    m->silent_ms = left_ms < store_name_ms(s->keep_ms) ? store_name_ms(s->keep_ms) - left_ms : 0;
     m->lives = redis_reply_kind(redis_reply_at(lease, 0)) == REDIS_STRING;
     m->name = redis_reply_text(redis_reply_at(lease, 0));
     m->host = redis_reply_text(redis_reply_at(lease, 1));
@@ -189,7 +192,7 @@ static void answer_members(struct question *q, const struct redis_reply *reply)
     unsigned n = 0;
     struct store_member *members = calloc(count ? count : 1, sizeof(*members));
     for (size_t i = 1; members && i < count; i++)
-        n += read_member(redis_reply_at(reply, i), &members[n]);
+        n += read_member(q->store, redis_reply_at(reply, i), &members[n]);
     q->answer.members(q->user, members ? 0 : ERR_MEMORY, members, n);
     free(members);
 }
@@ -354,7 +357,7 @@ static void on_call_renew(void *store, const struct store_member *self, uint64_t
     add_text(&c, "%slease:", s->prefix);
     add_number(&c, STORE_LEASE_MS);
     add_number(&c, keep_ms);
-    add_number(&c, TAG_GRACE_MS);
+    add_number(&c, store_name_ms(keep_ms));
     add(&c, self->name);
     add(&c, self->host);
     add(&c, self->pub);
@@ -389,7 +392,7 @@ static void on_call_resign(void *store, uint64_t keep_ms, store_done *done, void
     add_own_keys(&c, s, s->self);
     add_origin(&c, s->self);
     add_number(&c, keep_ms);
-    add_number(&c, TAG_GRACE_MS);
+    add_number(&c, store_name_ms(keep_ms));
     ask(q, &c);
 }
 

@@ -3,8 +3,9 @@
 #ifndef STARLING_STORE_REDIS_SCRIPTS_H
 #define STARLING_STORE_REDIS_SCRIPTS_H
 
-/* KEYS: origins, lease, mirror, sessions. ARGV: origin, prefix of leases, lease_ms, keep_ms, grace_ms, name, host, pub,
- * router. The answer: the origin that has the tag; or whether the mirror is there, and origins with their leases. */
+/* KEYS: origins, lease, mirror, sessions. ARGV: origin, prefix of leases, lease_ms, keep_ms, name_ms, name, host, pub,
+ * router. The answer: the origin that has the tag; or whether the mirror is there, and origins with their
+ * leases and the time that is left until they are forgotten. */
 static const char renew_script[] =
     "local t = redis.call('TIME')\n"
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
@@ -15,23 +16,25 @@ static const char renew_script[] =
     "local lasts = redis.call('PEXPIRE', KEYS[3], ARGV[4])\n"
     "redis.call('PEXPIRE', KEYS[4], ARGV[4])\n"
     "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now))\n"
-    "redis.call('ZADD', KEYS[1], text(now + ARGV[4] + ARGV[5]), ARGV[1])\n"
+    "redis.call('ZADD', KEYS[1], text(now + ARGV[5]), ARGV[1])\n"
     "redis.call('PEXPIREAT', KEYS[1], redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2])\n"
     "redis.call('HSET', KEYS[2], 'name', ARGV[6], 'host', ARGV[7], 'pub', ARGV[8], 'router', ARGV[9])\n"
     "redis.call('PEXPIRE', KEYS[2], ARGV[3])\n"
     "local out = {lasts}\n"
-    "for _, o in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do\n"
-    "  out[#out + 1] = {o, redis.call('HMGET', ARGV[2] .. o, 'name', 'host', 'pub', 'router')}\n"
+    "local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')\n"
+    "for i = 1, #all, 2 do\n"
+    "  out[#out + 1] = {all[i], redis.call('HMGET', ARGV[2] .. all[i], 'name', 'host', 'pub', 'router'),\n"
+    "                   text(all[i + 1] - now)}\n"
     "end\n"
     "return out\n";
 
-/* KEYS: as above. ARGV: origin, keep_ms, grace_ms. */
+/* KEYS: as above. ARGV: origin, keep_ms, name_ms. */
 static const char resign_script[] =
     "redis.call('DEL', KEYS[2])\n"
     "redis.call('PEXPIRE', KEYS[3], ARGV[2])\n"
     "redis.call('PEXPIRE', KEYS[4], ARGV[2])\n"
     "local t = redis.call('TIME')\n"
-    "local till = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[2] + ARGV[3]\n"
+    "local till = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[3]\n"
     "redis.call('ZADD', KEYS[1], 'XX', string.format('%.0f', till), ARGV[1])\n"
     "return redis.status_reply('OK')\n";
 

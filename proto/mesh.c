@@ -110,9 +110,12 @@ static void put_heartbeat(struct mp_writer *w, const struct mesh_heartbeat *hear
                 (heartbeat->ready ? HEARTBEAT_READY : 0u) | (heartbeat->draining ? HEARTBEAT_DRAINING : 0u));
     mp_put_array(w, heartbeat->n_heard);
     for (unsigned i = 0; i < heartbeat->n_heard; i++) {
-        mp_put_array(w, HEARD_ELEMENTS);
+        uint64_t silent_ms = heartbeat->heard[i].silent_ms;
+        mp_put_array(w, HEARD_ELEMENTS + (silent_ms > 0));
         put_origin(w, heartbeat->heard[i].origin);
         mp_put_uint(w, heartbeat->heard[i].seq);
+        if (silent_ms > 0)
+            mp_put_uint(w, silent_ms);
     }
 }
 
@@ -299,7 +302,8 @@ static void get_heartbeat(struct mp_cursor *c, struct mesh_heartbeat *heartbeat)
         uint64_t n = mp_get_array(c);
         heartbeat->heard[i].origin = get_origin(c);
         heartbeat->heard[i].seq = mp_get_uint(c);
-        mp_skip(c, n >= HEARD_ELEMENTS ? n - HEARD_ELEMENTS : mp_refuse(c));
+        heartbeat->heard[i].silent_ms = n > HEARD_ELEMENTS ? mp_get_uint(c) : 0;
+        mp_skip(c, n > HEARD_ELEMENTS ? n - HEARD_ELEMENTS - 1 : n == HEARD_ELEMENTS ? 0 : mp_refuse(c));
     }
 }
 

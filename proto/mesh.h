@@ -53,13 +53,14 @@ enum mesh_kind {
 
 /* Whose a SET, NOTE or TELL is. */
 enum mesh_topic {
-    MESH_TOPIC_SESSIONS = 1, /* session directory, requests and sessions that move */
-    MESH_TOPIC_AGENTS = 2,   /* registrations, calls and answers of agents */
-    MESH_TOPIC_STATUS = 3,   /* what a node says of itself each second */
-    MESH_TOPIC_RELAY = 4,    /* connections whose session is on another host: relay.md */
-    MESH_TOPIC_ACKS = 5,     /* acknowledgements that one emit collects over all nodes */
+    MESH_TOPIC_SESSIONS = 1,  /* session directory, requests and sessions that move */
+    MESH_TOPIC_AGENTS = 2,    /* registrations, calls and answers of agents */
+    MESH_TOPIC_STATUS = 3,    /* what a node says of itself each second */
+    MESH_TOPIC_RELAY = 4,     /* connections whose session is on another host: relay.md */
+    MESH_TOPIC_ACKS = 5,      /* acknowledgements that one emit collects over all nodes */
     MESH_TOPIC_DASHBOARD = 6, /* what pages of the dashboard ask of all nodes */
-    MESH_TOPIC_MACHINES = 7,  /* what machines say of themselves, from the node that their agent talks to: machine.md */
+    MESH_TOPIC_MACHINES =
+        7, /* what machines say of themselves, from the node that their agent talks to: machine.md */
     MESH_TOPICS
 };
 
@@ -90,6 +91,7 @@ struct mesh_presence {
 struct mesh_heard {
     struct mesh_origin origin;
     uint64_t seq;
+    uint64_t silent_ms; /* since it was heard last; at least 1; 0: it never was, only records of it came */
 };
 
 struct mesh_heartbeat {

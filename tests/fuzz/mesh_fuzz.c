@@ -86,7 +86,8 @@ static bool good(const msgpack_object *o, char as)
                good(o->via.array.ptr + 1, 'e');
     default: /* one item of heard */
         return o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size >= 3 && good(o->via.array.ptr, 'g') &&
-               good(o->via.array.ptr + 1, 'u') && good(o->via.array.ptr + 2, 'u');
+               good(o->via.array.ptr + 1, 'u') && good(o->via.array.ptr + 2, 'u') &&
+               (o->via.array.size == 3 || good(o->via.array.ptr + 3, 'u'));
     }
 }
 

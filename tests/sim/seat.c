@@ -323,16 +323,17 @@ void seat_on_ack(struct seat *s, uint64_t id, struct span payload)
     }
 }
 
-/* A node that it never met cannot be missed by anybody there: it has come and gone while they were apart. */
-static bool is_known(const struct seat *s, const struct truth_origin *o)
+/* How this node sees the origin. A node that it never met cannot be missed by anybody there: it has come and gone while
+ * they were apart; and offsets do not name one that it has not heard for long. */
+static struct peers_position position_of(const struct seat *s, const struct truth_origin *o)
 {
     const struct station *at = s->sim->player[s->player].conn->station;
     struct peers_position position[LIMIT_OFFSET_ORIGINS];
     unsigned n = peers_positions(at->peers, position, LIMIT_OFFSET_ORIGINS);
     for (unsigned i = 0; i < n; i++)
         if (position[i].origin.tag == o->id.tag)
-            return true;
-    return false;
+            return position[i];
+    return (struct peers_position){.is_over = true};
 }
 
 void seat_check_end(struct seat *s)
@@ -340,10 +341,10 @@ void seat_check_end(struct seat *s)
     const struct truth *t = truth_of(s);
     for (unsigned i = 0; i < t->n_origins && !s->is_plain; i++) {
         const struct truth_origin *o = &t->origin[i];
+        bool is_named = !position_of(s, o).is_over;
         for (unsigned k = s->checked[i]; k < o->n_emits; k++) {
             const struct truth_emit *e = &t->emit[o->emits[k]];
-            bool is_due =
-                e->nsp == s->nsp && e->at_ms > s->begun_ms && truth_is_held(o, e->seq) && is_known(s, o);
+            bool is_due = is_named && e->nsp == s->nsp && e->at_ms > s->begun_ms && truth_is_held(o, e->seq);
             if (is_due && !was_told_gap(s, i, e->seq))
                 fail(s, "emit %u (number %llu of origin %u) never came, and it is at %llu", e->number,
                      (unsigned long long)e->seq, i, (unsigned long long)s->have[i]);

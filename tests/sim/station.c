@@ -10,6 +10,7 @@ enum {
     STORE_WAIT_MS = 2000,
     START_WAIT_MS = 5000,
     STOP_WAIT_MS = 1000,
+    CATCH_UP_MS = 1000,
     GAP_CLEAN_MS = 700, /* a link that has been well for so long repairs every hole that it can */
 };
 
@@ -307,11 +308,12 @@ static void build_recovery(struct station *s)
         &(struct directory_options){.window_ms = p->window_ms, .self = s->self, .on_taken = socket_taken});
     MUST(s->directory);
     directory_use(s->directory, &s->store, s->cluster);
-    s->recovery =
-        recovery_new(s->reactor, s->hub,
-                     &(struct recovery_options){
-                         .window_ms = p->window_ms, .ping_interval_ms = p->ping_interval_ms, .self = s->self},
-                     s->peers, s->directory);
+    s->recovery = recovery_new(s->reactor, s->hub,
+                               &(struct recovery_options){.window_ms = p->window_ms,
+                                                          .ping_interval_ms = p->ping_interval_ms,
+                                                          .catch_up_ms = p->peer_timeout_ms + CATCH_UP_MS,
+                                                          .self = s->self},
+                               s->peers, s->directory);
     MUST(s->recovery);
 }
 

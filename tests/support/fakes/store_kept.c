@@ -2,8 +2,6 @@
 #include "err.h"
 #include "table.h"
 
-enum { TAG_GRACE_MS = 1000 };
-
 /* ---- what is kept ---- */
 
 struct text {
@@ -14,7 +12,7 @@ struct text {
 struct origin {
     struct origin *next;
     struct mesh_origin id;
-    uint64_t until_ms, lease_until_ms;
+    uint64_t until_ms, lease_until_ms, renewed_ms;
     struct text name, host, pub, router;
 };
 
@@ -269,7 +267,8 @@ static void list_members(struct kept *m, struct question *q, uint64_t now_ms)
     q->members = must_alloc(q->n * sizeof(*q->members));
     struct store_member *out = q->members;
     for (struct origin *o = m->origins; o; o = o->next, out++) {
-        *out = (struct store_member){.origin = o->id, .lives = o->lease_until_ms > now_ms};
+        *out = (struct store_member){
+            .origin = o->id, .lives = o->lease_until_ms > now_ms, .silent_ms = now_ms - o->renewed_ms};
         if (!out->lives)
             continue;
         out->name = copy_text(q, &o->name);
@@ -293,7 +292,8 @@ static int do_renew(struct kept *m, struct question *q, uint64_t now_ms)
         o->next = m->origins;
         m->origins = o;
     }
-    o->until_ms = now_ms + q->keep_ms + TAG_GRACE_MS;
+    o->until_ms = now_ms + store_name_ms(q->keep_ms);
+    o->renewed_ms = now_ms;
     o->lease_until_ms = now_ms + STORE_LEASE_MS;
     set_text(&o->name, q->self.name);
     set_text(&o->host, q->self.host);
@@ -309,7 +309,8 @@ static int do_resign(struct kept *m, struct question *q, uint64_t now_ms)
     struct origin *o = find_origin(m, q->origin);
     if (o) {
         o->lease_until_ms = 0;
-        o->until_ms = now_ms + q->keep_ms + TAG_GRACE_MS;
+        o->until_ms = now_ms + store_name_ms(q->keep_ms);
+        o->renewed_ms = now_ms;
     }
     extend(m, q->origin, now_ms + q->keep_ms);
     return 0;
@@ -478,6 +479,7 @@ unsigned kept_owners(struct kept *m, struct span pid, uint64_t now_ms)
 
 uint64_t kept_newest(struct kept *m, struct mesh_origin origin)
 {
-    const struct mirror *mirror = find_mirror(m, origin);
+    /* Who looks for it begins with its name. */
+    const struct mirror *mirror = find_origin(m, origin) ? find_mirror(m, origin) : NULL;
     return mirror ? mirror->newest : 0;
 }

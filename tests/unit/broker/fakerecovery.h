@@ -24,7 +24,14 @@
 
 #include <cmocka.h>
 
-enum { NODES = 3, KEEP_MS = 20000, WINDOW_MS = 10000, PEER_TIMEOUT_MS = 300 };
+/* NAMED_MS: for so long offsets name the dead. */
+enum {
+    NODES = 3,
+    KEEP_MS = 20000,
+    NAMED_MS = KEEP_MS + KEEP_MS / 4,
+    WINDOW_MS = 10000,
+    PEER_TIMEOUT_MS = 300
+};
 
 static struct node {
     struct world w;

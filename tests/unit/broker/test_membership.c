@@ -84,7 +84,7 @@ static void test_leases(void **state)
     struct listed l = list(0);
     assert_int_equal(l.n, NODES); /* what it left may still be read */
     assert_int_equal(l.living, NODES - 1);
-    net_run(&net, KEEP_MS + 3000);
+    net_run(&net, (unsigned)store_name_ms(KEEP_MS) + 2000);
     assert_int_equal(list(0).n, NODES - 1);
 }
 

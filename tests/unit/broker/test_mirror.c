@@ -210,6 +210,21 @@ static void test_new_nodes_read_the_past(void **state)
     assert_int_equal(strlen(p->log), 3 * strlen("\"news\",1;") + 6 * strlen("\"news\",11;"));
 }
 
+/* A node that it has never heard itself went on after the past was read, and then died. */
+static void test_last_words_of_a_node_that_was_never_heard(void **state)
+{
+    (void)state;
+    kill_node(1);
+    net_cut_both(&net, 0, 1, true);
+    net_cut_both(&net, 0, 2, true);
+    start_node(1, 2);
+    net_run(&net, 100);
+    uint64_t last = say_to(0, NULL, 1);
+    net_run(&net, 100);
+    kill_node(0);
+    assert_true(net_until(&net, has_tail, &last));
+}
+
 static void test_nothing_to_read(void **state)
 {
     (void)state;
@@ -234,6 +249,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_trimmed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_last_words, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_new_nodes_read_the_past, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_last_words_of_a_node_that_was_never_heard, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_to_read, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

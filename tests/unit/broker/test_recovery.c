@@ -88,7 +88,7 @@ static void test_nodes_that_are_dead_for_long(void **state)
     struct offset o = offset_of(p);
     assert_true(seq_of(&o, dead) > 0);
     kill_node(1);
-    net_run(&net, KEEP_MS + 2 * PEER_TIMEOUT_MS);
+    net_run(&net, NAMED_MS + 2 * PEER_TIMEOUT_MS);
     say_to(0, NULL, 1);
     all_hear();
     o = offset_of(p);
@@ -99,12 +99,85 @@ static void test_nodes_that_are_dead_for_long(void **state)
     settle();
     assert_int_equal(verdict(2, &o), RECOVERY_YES); /* it still knows the dead one */
     assert_true(person_come(p, 2));
-    net_run(&net, 2 * KEEP_MS); /* and now nobody does any more */
+    net_run(&net, NAMED_MS + KEEP_MS); /* and now nobody does any more */
     say_to(0, NULL, 3);
     all_hear();
     person_go(p);
     assert_true(person_come(p, 0)); /* the entry's first offset names it */
     assert_string_equal(p->log, "\"news\",1;\"news\",2;\"news\",3;");
+}
+
+/* A node that started after its death kept it for longer than the others, and gave its events once more to a client whose
+ * offset did not name it any more. */
+static void test_who_started_after_a_death(void **state)
+{
+    (void)state;
+    struct person *p = &people[0];
+    person_come(p, 0);
+    say_to(1, NULL, 1);
+    all_hear();
+    kill_node(1);
+    kill_node(2);
+    net_run(&net, KEEP_MS / 2);
+    start_node(2, 2);
+    assert_true(net_until(&net, all_are_ready, NULL));
+    net_run(&net, KEEP_MS / 2 + KEEP_MS / 4); /* node 0 does not name it any more */
+    say_to(0, NULL, 2);
+    all_hear();
+    struct offset o = offset_of(p);
+    assert_int_equal(seq_of(&o, 0x111), 0);
+    person_go(p);
+    assert_true(person_come(p, 2));
+    assert_string_equal(p->log, "\"news\",1;\"news\",2;");
+}
+
+/* The same, and only the store could tell when it had died. */
+static void test_who_heard_of_a_death_from_the_store(void **state)
+{
+    (void)state;
+    struct person *p = &people[0];
+    person_come(p, 0);
+    say_to(1, NULL, 1);
+    all_hear();
+    for (unsigned i = 0; i < NODES; i++)
+        kill_node(i);
+    person_loses_node(p);
+    net_run(&net, 1);
+    net_clock_ms += WINDOW_MS / 2;
+    for (unsigned i = 0; i < NODES; i++)
+        start_node(i, 2);
+    assert_true(net_until(&net, all_are_ready, NULL));
+    assert_true(person_come(p, 0));
+    struct offset o = offset_of(p);
+    assert_true(seq_of(&o, 0x111) > 0);
+    net_run(&net, NAMED_MS - WINDOW_MS / 2);
+    say_to(0, NULL, 2);
+    all_hear();
+    o = offset_of(p);
+    assert_int_equal(seq_of(&o, 0x111), 0);
+    person_go(p);
+    assert_true(person_come(p, 1));
+    assert_string_equal(p->log, "\"news\",1;\"news\",2;");
+}
+
+/* Nobody can say for how long it has been dead: its events may have been missed, or had. */
+static void test_nobody_knows_when_it_died(void **state)
+{
+    (void)state;
+    struct person *p = &people[0];
+    struct mesh_origin unknown = {0x999, 9};
+    struct mesh_record record = {.kind = MESH_EXIT, .seq = 1};
+    msgpack_sbuffer b;
+    msgpack_sbuffer_init(&b);
+    record.presence = (struct mesh_presence){.nsp = SPAN("/"), .sid = SPAN("s")};
+    assert_int_equal(mesh_write(&b, &record), 0);
+    person_come(p, 0);
+    struct offset o = offset_of(p);
+    assert_int_equal(peers_fill(nodes[0].peers, unknown, (struct span){b.data, b.size}), 0);
+    assert_int_equal(verdict(0, &o), RECOVERY_NO);
+    peers_date(nodes[0].peers, unknown, 1000);
+    assert_int_equal(verdict(0, &o), RECOVERY_YES);
+    msgpack_sbuffer_destroy(&b);
 }
 
 static void emit(unsigned node, struct emit e, int value)
@@ -373,13 +446,46 @@ static void test_offset_of_who_is_ahead(void **state)
     }
     assert_string_equal(p->log, "\"news\",1;\"news\",2;\"news\",3;\"news\",4;");
     assert_string_equal(q->log, "\"news\",2;\"news\",3;\"news\",4;");
-    net_run(&net, KEEP_MS + 2 * PEER_TIMEOUT_MS); /* and then it is over for long */
+    net_run(&net, NAMED_MS + KEEP_MS); /* and then nobody knows it any more */
     say_to(1, NULL, 5);
     all_hear();
     o = offset_of(p);
     assert_int_equal(seq_of(&o, dead), 0);
     assert_null(socket_of(p, 1)->ahead);
     net.node[0].is_frozen = false;
+}
+
+/* It is silent for one node for so long that offsets do not name it, but it lives, and what a client has had there comes
+ * to the client's new node in the end. */
+static void test_late_words_after_a_long_silence(void **state)
+{
+    (void)state;
+    struct person *p = &people[0];
+    person_come(p, 0);
+    for (unsigned i = 1; i < NODES; i++)
+        net_cut_both(&net, 0, i, true);
+    net_run(&net, KEEP_MS);
+    store_memory_cut(nodes[0].client, true);
+    say_to(0, NULL, 1);
+    net_step(&net);
+    person_hear(p);
+    net.node[0].is_frozen = true;
+    sink_end(&p->k);
+    p->is_open = false;
+    p->connects = 0;
+    person_ask(p, 1);
+    assert_true(net_until(&net, is_recovered, p));
+    net_run(&net, NAMED_MS - KEEP_MS);
+    say_to(1, NULL, 2);
+    all_hear();
+    net.node[0].is_frozen = false;
+    store_memory_cut(nodes[0].client, false);
+    for (unsigned i = 1; i < NODES; i++)
+        net_cut_both(&net, 0, i, false);
+    net_run(&net, 3000);
+    say_to(0, NULL, 3);
+    all_hear();
+    assert_string_equal(p->log, "\"news\",1;\"news\",2;\"news\",3;");
 }
 
 /* The dead node's last words were only in the mirror, or with a third node, when its client was back already. */
@@ -462,6 +568,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_verdicts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_more_than_the_living_have, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nodes_that_are_dead_for_long, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_who_started_after_a_death, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_who_heard_of_a_death_from_the_store, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nobody_knows_when_it_died, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_was_missed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_own_words, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_offsets_of_what_was_missed, set_up, tear_down),
@@ -470,6 +579,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_late_words_of_a_frozen_node, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_late_words_and_another_move, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_offset_of_who_is_ahead, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_late_words_after_a_long_silence, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_last_words_come_after_the_client, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_offsets_at_pings, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pings_are_too_rare, set_up_rare_pings, tear_down),

@@ -117,7 +117,7 @@ static void set_heartbeat(void)
     record.heartbeat.sent_us = 1000000;
     record.heartbeat.ready = true;
     record.heartbeat.n_heard = 1;
-    record.heartbeat.heard[0] = (struct mesh_heard){{0x0a0b0c, 6}, 7};
+    record.heartbeat.heard[0] = (struct mesh_heard){{0x0a0b0c, 6}, 7, 0};
 }
 
 static void set_message(enum mesh_kind kind, uint64_t seq)
@@ -371,7 +371,7 @@ static const char *const accepted[] = {
     "9a 24 00 01 d4 *2:00 d5 *3:00 d6 *5:00 d7 *9:00 d8 *17:00 c7 00 00 c8 00 01 00 00",
     "98 24 00 01 c9 00 00 00 01 00 00 dd 00 00 00 01 c0 df 00 00 00 01 c0 c0 dc 00 01 c0 d3 *8:ff",
     "92 23 92 91 90 90",
-    "95 10 00 00 7c 91 94 01 02 03 91 c0",
+    "95 10 00 00 7c 91 95 01 02 03 04 91 c0",
     "9e 01 01 a0 90 00 a0 a0 90 90 00 00 00 a1 73 c4 01 6b",
     "9f 01 01 a0 90 00 a0 a0 90 90 00 00 00 a1 73 c4 01 6b 05",
     "dc 00 10 01 01 a0 90 00 a0 a0 90 90 00 00 00 a1 73 c4 01 6b 05 c0",
@@ -567,6 +567,23 @@ static void test_widest_values(void **state)
     assert_int_equal(mesh_read(&r, &read), 1);
     assert_true(read.repair.origin.tag == 0xabcdef && read.repair.origin.boot == 0x1234);
     assert_true(read.repair.from == 0xfe && read.repair.to == 0x7f);
+}
+
+/* For how long somebody was not heard comes last of an item, if it was ever heard. */
+static void test_silence(void **state)
+{
+    (void)state;
+    msgpack_sbuffer b;
+    for (uint64_t silent_ms = 0; silent_ms < 3; silent_ms++) {
+        msgpack_sbuffer_init(&b);
+        set_heartbeat();
+        record.heartbeat.heard[0].silent_ms = silent_ms;
+        assert_int_equal(mesh_write(&b, &record), 0);
+        assert_int_equal(verdict((struct span){b.data, b.size}), 1);
+        assert_int_equal(read.heartbeat.heard[0].silent_ms, silent_ms);
+        msgpack_sbuffer_destroy(&b);
+    }
+    assert_verdict("95 10 00 00 00 91 94 01 02 03 a0", ERR_MESH);
 }
 
 /* What version 1 does not have is empty when it is not there. */
@@ -822,6 +839,7 @@ int main(void)
         cmocka_unit_test(test_cut_off),
         cmocka_unit_test(test_widest_values),
         cmocka_unit_test(test_later_elements),
+        cmocka_unit_test(test_silence),
         cmocka_unit_test(test_unknown_topics),
         cmocka_unit_test(test_unknown_kinds),
         cmocka_unit_test(test_unknown_numbered_kinds),
