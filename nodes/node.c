@@ -1,69 +1,26 @@
 #include "node.h"
 #include "api.h"
-#include "base64.h"
 #include "client.h"
-#include "cluster.h"
 #include "collect.h"
-#include "container.h"
 #include "dashboard.h"
-#include "drain.h"
 #include "err.h"
-#include "front.h"
 #include "gateway_node.h"
 #include "handover.h"
 #include "log.h"
 #include "machine_share.h"
+#include "node_private.h"
 #include "pass.h"
 #include "peers_zmq.h"
 #include "persist.h"
 #include "relay.h"
-#include "upkeep.h"
-#include "web.h"
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
-enum {
-    STOP_WAIT_MS = 1000,  /* for clients to be told that the node goes */
-    START_WAIT_MS = 5000, /* for peers that do not answer, or are heard one way only */
-    OWN_DESCRIPTORS = 64, /* that are no connections */
-};
-
-struct node {
-    const struct config *config;
-    struct reactor *reactor;
-    struct metrics *metrics;
-    struct hub *hub;
-    struct engine *engine;
-    struct front *front;
-    struct cluster *cluster;
-    struct collects *collects;
-    struct gateway_node *gateway;
-    struct machine_share *machines;
-    struct peers *peers;
-    struct peers_zmq *zmq;
-    struct persist *persist;
-    struct relay *relay;
-    struct pass *pass;
-    struct handover *handover;
-    struct drain drain;
-    struct upkeep upkeep;
-    struct mesh_origin self;
-    struct web web;
-    struct reactor_io signals;
-    struct timer quiet, stop;
-    int exit_code;
-    char origin[96];
-    char mesh_pub[MESH_ENDPOINT_BYTES * 2], mesh_router[MESH_ENDPOINT_BYTES * 2];
-    char local_pub[MESH_ENDPOINT_BYTES * 2], local_router[MESH_ENDPOINT_BYTES * 2], host[MESH_NAME_BYTES];
-};
+enum { OWN_DESCRIPTORS = 64 }; /* that are no connections */
 
 /* ---- parts ---- */
 
@@ -114,138 +71,6 @@ static struct engine_options engine_options(const struct config *c)
         .polling = config_list_has(c->transports, SPAN("polling")),
         .websocket = config_list_has(c->transports, SPAN("websocket")),
     };
-}
-
-/* ---- the mesh ---- */
-
-static bool has_mesh(const struct config *c)
-{
-    return c->mesh[0] || c->mesh_port;
-}
-
-/* Where this node's PUB and ROUTER are bound, or found by others (the host's own path first). */
-static void endpoints(const struct config *c, const char *host, char pub[MESH_ENDPOINT_BYTES * 2],
-                      char router[MESH_ENDPOINT_BYTES * 2])
-{
-    size_t n = MESH_ENDPOINT_BYTES * 2;
-    pub[0] = router[0] = '\0';
-    if (c->mesh[0]) {
-        snprintf(pub, n, "ipc://%s.pub%s", c->mesh, c->mesh_port ? "," : "");
-        snprintf(router, n, "ipc://%s.router%s", c->mesh, c->mesh_port ? "," : "");
-    }
-    if (c->mesh_port) {
-        snprintf(pub + strlen(pub), n - strlen(pub), "tcp://%s:%u", host, c->mesh_port);
-        snprintf(router + strlen(router), n - strlen(router), "tcp://%s:%u", host, c->mesh_port + 100);
-    }
-}
-
-/* Nodes of this host are given by path, those of others by address. */
-static int add_peers(struct node *n)
-{
-    char pub[MESH_ENDPOINT_BYTES * 2], router[MESH_ENDPOINT_BYTES * 2], item[MESH_ENDPOINT_BYTES];
-    struct config peer = {.mesh = item};
-    int err = 0;
-    for (const char *p = n->config->siblings; *p && !err; p += strcspn(p, ","), p += *p == ',') {
-        snprintf(item, sizeof(item), "%.*s", (int)strcspn(p, ","), p);
-        endpoints(&peer, "", pub, router);
-        err = peers_add_peer(n->peers, span_of(pub), span_of(router));
-    }
-    peer.mesh = (char[]){""};
-    for (const char *p = n->config->peers; *p && !err; p += strcspn(p, ","), p += *p == ',') {
-        snprintf(item, sizeof(item), "%.*s", (int)strcspn(p, ","), p);
-        char *colon = strrchr(item, ':');
-        *colon = '\0';
-        peer.mesh_port = (uint32_t)atoi(colon + 1);
-        endpoints(&peer, item, pub, router);
-        err = peers_add_peer(n->peers, span_of(pub), span_of(router));
-    }
-    return err;
-}
-
-static void on_mesh_ready(void *user);
-
-/* A request for a session that another node has goes there: on this host as it is, to another one by the mesh. */
-static bool send_to_owner(void *user, struct conn *c, struct span sid, const void *input, size_t n)
-{
-    struct node *node = user;
-    char raw[ID_CHARS];
-    if (base64_decode(raw, sid.p, 4) != 3)
-        return false;
-    uint32_t tag = (uint32_t)(uint8_t)raw[0] << 16 | (uint32_t)(uint8_t)raw[1] << 8 | (uint8_t)raw[2];
-    const char *router = tag == node->self.tag ? NULL : peers_local_router(node->peers, tag);
-    char base[MESH_ENDPOINT_BYTES];
-    struct mesh_origin owner;
-    if (engine_find(node->engine, sid))
-        return false;
-    if (relay_moved_to(node->relay, sid, &owner))
-        return relay_conn(node->relay, owner, c, input, n);
-    if (tag == node->self.tag)
-        return false;
-    if (!router)
-        return peers_find_live(node->peers, tag, &owner) && relay_conn(node->relay, owner, c, input, n);
-    /* "ipc://<base>.router" */
-    snprintf(base, sizeof(base), "%.*s", (int)(strlen(router) - 6 - 7), router + 6);
-    return pass_conn(node->pass, base, c, input, n);
-}
-
-static void on_upgraded(void *user, struct conn *c)
-{
-    const struct node *node = user;
-    relay_upgraded(node->relay, c);
-}
-
-static int build_mesh(struct node *n)
-{
-    const struct config *c = n->config;
-    endpoints(c, c->bind, n->mesh_pub, n->mesh_router);
-    n->zmq = peers_zmq_new(n->reactor, &(struct peers_zmq_options){.pub = n->mesh_pub,
-                                                                   .router = n->mesh_router,
-                                                                   .queue_bytes = c->ring_bytes});
-    n->cluster = n->zmq ? cluster_new(n->reactor, n->hub) : NULL;
-    if (!n->cluster)
-        return ERR_SYSTEM;
-    const char *advertised = c->advertise[0] ? c->advertise : c->bind;
-    endpoints(&(struct config){.mesh = (char[]){""}, .mesh_port = c->mesh_port}, advertised, n->mesh_pub,
-              n->mesh_router);
-    endpoints(&(struct config){.mesh = c->mesh}, "", n->local_pub, n->local_router);
-    struct peers_link link = peers_zmq_link(n->zmq);
-    struct peers_user user = cluster_user(n->cluster, on_mesh_ready, n);
-    n->peers = peers_new(n->reactor, n->metrics,
-                         &(struct peers_options){
-                             .cluster = span_of(c->cluster),
-                             .name = span_of(c->name),
-                             .host = span_of(n->host),
-                             .pub = span_of(n->mesh_pub),
-                             .router = span_of(n->mesh_router),
-                             .local_pub = span_of(n->local_pub),
-                             .local_router = span_of(n->local_router),
-                             .self = n->self,
-                             .version = c->mesh_version,
-                             .peer_timeout_ms = c->peer_timeout_ms,
-                             .start_wait_ms = START_WAIT_MS,
-                             .ring = {.max_ms = persist_keep_ms(c),
-                                      .max_bytes = c->ring_bytes,
-                                      .no_rooms = !persist_recovers(c)},
-                         },
-                         &link, &user);
-    if (!n->peers)
-        return ERR_MEMORY;
-    cluster_use(n->cluster, n->peers);
-    if (c->mesh[0]) {
-        n->pass = pass_new(n->reactor, c->mesh);
-        n->handover = n->pass ? handover_new(n->reactor, n->front, c->mesh) : NULL;
-        if (!n->handover)
-            return ERR_SYSTEM;
-        pass_use(n->pass, n->front);
-    }
-    n->relay = relay_new(n->reactor, n->cluster, n->front);
-    if (!n->relay)
-        return ERR_MEMORY;
-    n->front->options.elsewhere = send_to_owner;
-    n->front->options.upgraded = on_upgraded;
-    n->front->options.elsewhere_user = n;
-    int err = peers_zmq_start(n->zmq, n->peers);
-    return err ? err : add_peers(n);
 }
 
 static void on_persist_start(void *user)
@@ -367,8 +192,8 @@ static int build(struct node *n, const struct node_parts *parts)
     if (!n->front)
         return ERR_SYSTEM;
     /* Without a mesh it is still the peers who number and keep what is said. */
-    bool is_alone = !has_mesh(c) && !persist_is_wanted(c);
-    int err = is_alone ? 0 : build_mesh(n);
+    bool is_alone = !node_has_mesh(c) && !persist_is_wanted(c);
+    int err = is_alone ? 0 : node_build_mesh(n);
     if (err)
         return err;
     n->collects = collects_new(n->reactor, n->hub, n->cluster);
@@ -420,114 +245,6 @@ static int listen_on(struct node *n, uint32_t port, bool is_shared)
     return ERR_SYSTEM;
 }
 
-/* ---- stopping ---- */
-
-static bool is_quiet(struct node *n)
-{
-    if (engine_count(n->engine) == 0 && n->persist)
-        persist_stop(n->persist);
-    return engine_count(n->engine) == 0 && (!n->persist || persist_is_stopped(n->persist)) &&
-           seam_is_idle(n->front->seam) && n->front->n_conns == 0;
-}
-
-static void on_stop(struct timer *t)
-{
-    struct node *n = container_of(t, struct node, stop);
-    (void)t;
-    reactor_stop(n->reactor);
-}
-
-static void on_stopping(struct timer *t)
-{
-    struct node *n = container_of(t, struct node, quiet);
-    if (is_quiet(n))
-        reactor_stop(n->reactor);
-    else
-        reactor_timer_set(n->reactor, t, 10);
-}
-
-/* No new clients; those that are here are told and may go elsewhere; then the end. */
-static void stop(struct node *n)
-{
-    upkeep_say_stopping(&n->upkeep);
-    gateway_node_drain(n->gateway);
-    atomic_store(&n->web.draining, false);
-    atomic_store(&n->web.ready, false);
-    drain_stop(&n->drain);
-    api_stop(&n->web);
-    dashboard_stop(n->web.dashboard);
-    engine_shutdown(n->engine);
-    front_drain(n->front);
-    timer_init(&n->stop, on_stop);
-    reactor_timer_set(n->reactor, &n->stop, STOP_WAIT_MS);
-    timer_init(&n->quiet, on_stopping);
-    reactor_timer_set(n->reactor, &n->quiet, 10);
-}
-
-static void on_drained(void *user)
-{
-    struct node *n = user;
-    log_event(LOG_INFO, "drained", LOG_TEXT("origin", n->origin));
-    stop(n);
-}
-
-/* Another process takes this one's place, or none: clients go there at a bearable rate, and then this one ends. */
-static void drain(struct node *n)
-{
-    if (n->drain.started_ms)
-        return;
-    log_event(LOG_INFO, "draining", LOG_UINT("sessions", engine_count(n->engine)),
-              LOG_UINT("per_second", n->config->drain_rate));
-    atomic_store(&n->web.draining, true);
-    atomic_store(&n->web.ready, false);
-    if (n->peers)
-        peers_drain(n->peers);
-    upkeep_say_draining(&n->upkeep);
-    gateway_node_drain(n->gateway);
-    handover_free(&n->handover);
-    n->drain = (struct drain){.reactor = n->reactor,
-                              .engine = n->engine,
-                              .per_second = n->config->drain_rate,
-                              .on_done = on_drained,
-                              .user = n};
-    drain_start(&n->drain, n->front);
-}
-
-static void on_signal(struct reactor_io *io, uint32_t events)
-{
-    struct node *n = container_of(io, struct node, signals);
-    struct signalfd_siginfo info;
-    (void)events;
-    if (read(io->fd, &info, sizeof(info)) != sizeof(info))
-        return;
-    if (n->engine->shutting_down) { /* asked twice: at once */
-        if (info.ssi_signo != SIGUSR1)
-            reactor_stop(n->reactor);
-        return;
-    }
-    if (info.ssi_signo == SIGUSR1) {
-        drain(n);
-        return;
-    }
-    log_event(LOG_INFO, "stopping", LOG_UINT("signal", info.ssi_signo),
-              LOG_UINT("sessions", engine_count(n->engine)));
-    stop(n);
-}
-
-static int watch_signals(struct node *n)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGUSR1); /* drain */
-    signal(SIGPIPE, SIG_IGN);
-    sigprocmask(SIG_BLOCK, &set, NULL); /* before civetweb's threads are made, which inherit it */
-    n->signals.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    n->signals.on_ready = on_signal;
-    return n->signals.fd < 0 ? ERR_SYSTEM : 0;
-}
-
 /* ---- run ---- */
 
 /* 0, or ERR_SYSTEM after a message. */
@@ -537,7 +254,7 @@ static int open_doors(struct node *n)
     if (c->inherit[0])
         log_event(LOG_INFO, "inherited", LOG_TEXT("from", c->inherit),
                   LOG_UINT("listeners", handover_take(n->front, c->inherit)));
-    return listen_on(n, c->port, has_mesh(c)) || listen_on(n, c->node_port, false) ? ERR_SYSTEM : 0;
+    return listen_on(n, c->port, node_has_mesh(c)) || listen_on(n, c->node_port, false) ? ERR_SYSTEM : 0;
 }
 
 static void say_ready(struct node *n)
@@ -559,7 +276,7 @@ static void say_ready(struct node *n)
 }
 
 /* Who is not ready does not attract clients: with a mesh the doors open only now. */
-static void on_mesh_ready(void *user)
+void node_on_mesh_ready(void *user)
 {
     struct node *n = user;
     if (open_doors(n)) {
@@ -585,7 +302,7 @@ int node_run(const struct config *config, struct node_parts *parts)
         code = 2;
         goto out;
     }
-    err = watch_signals(&n);
+    err = node_watch_signals(&n);
     if (!err)
         err = build(&n, parts);
     if (!err)
