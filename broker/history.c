@@ -239,6 +239,11 @@ uint64_t history_step_ms(enum history_level level)
     return levels[level].step_ms;
 }
 
+unsigned history_points(enum history_level level)
+{
+    return levels[level].points;
+}
+
 static uint64_t oldest_of(const struct history *h, unsigned level)
 {
     uint64_t newest = h->ring[level].newest, points = levels[level].points;
@@ -275,17 +280,20 @@ static uint64_t first_from(const struct history *h, unsigned level, uint64_t fro
 
 /* ---- stored ---- */
 
-int history_write(const struct history *h, enum history_level level, uint64_t from_ms, msgpack_sbuffer *b)
+int history_write(const struct history *h, enum history_level level, uint64_t from_ms, uint64_t to_ms,
+                  msgpack_sbuffer *b)
 {
-    uint64_t newest = h->ring[level].newest, first = first_from(h, level, from_ms);
+    uint64_t newest = h->ring[level].newest, first = first_from(h, level, from_ms),
+             last = to_ms == 0 ? 0 : (to_ms - 1) / levels[level].step_ms;
     size_t per_point = point_cells(level), n;
-    if (newest == 0 || first > newest)
+    last = last < newest ? last : newest;
+    if (newest == 0 || first > last)
         return 0;
-    n = (size_t)(newest - first + 1) * per_point * 2;
+    n = (size_t)(last - first + 1) * per_point * 2;
     unsigned char *bytes = malloc(n), *p = bytes;
     if (!bytes)
         return ERR_MEMORY;
-    for (uint64_t number = first; number <= newest; number++) {
+    for (uint64_t number = first; number <= last; number++) {
         const uint16_t *cells = cells_of(h, level, number);
         for (size_t i = 0; i < per_point; i++) {
             *p++ = (unsigned char)(cells[i] >> 8);

@@ -27,6 +27,7 @@ void history_free(struct history **h);
 void history_add(struct history *h, uint64_t now_ms, const struct machine_tick *t);
 
 uint64_t history_step_ms(enum history_level level);
+unsigned history_points(enum history_level level);
 /* The beginnings of the oldest and the newest point that may be there; false: there is none. */
 bool history_range(const struct history *h, enum history_level level, uint64_t *oldest_ms,
                    uint64_t *newest_ms);
@@ -38,9 +39,10 @@ struct history_point {
 void history_get(const struct history *h, enum history_level level, uint64_t at_ms,
                  struct history_point *point);
 
-/* As proto/machine.md has it: appends one block with the points from from_ms on, or nothing when there is none.
- * 0 or ERR_MEMORY. */
-int history_write(const struct history *h, enum history_level level, uint64_t from_ms, msgpack_sbuffer *b);
+/* As proto/machine.md has it: appends one block with the points that begin from from_ms on and before to_ms, or nothing
+ * when there is none. 0 or ERR_MEMORY. */
+int history_write(const struct history *h, enum history_level level, uint64_t from_ms, uint64_t to_ms,
+                  msgpack_sbuffer *b);
 
 /* Blocks from anywhere. Fills what is not known yet and not too old; what is of the time after now_ms is left out.
  * 0, or ERR_MACHINE or ERR_VERSION: the blocks before the bad one count. */

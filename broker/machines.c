@@ -186,6 +186,53 @@ int machines_take(struct machines *m, uint64_t now_ms, uint64_t time_ms, struct 
     }
 }
 
+static int obtain_lost(struct machines *m, uint64_t machine, uint64_t now_ms, struct row **row)
+{
+    *row = find(m, machine);
+    if (*row)
+        return 0;
+    if (m->n == m->options.max)
+        return ERR_LIMIT;
+    int err = obtain(m, machine, row);
+    if (err == 0) {
+        (*row)->lost = true;
+        (*row)->heard_ms = now_ms > FORGET_MS ? now_ms - FORGET_MS + 1 : 0;
+    }
+    return err;
+}
+
+int machines_restore(struct machines *m, uint64_t machine, uint64_t now_ms, struct span message)
+{
+    struct row *row;
+    int err = machine_read_description(message, &m->description);
+    if (err == 0 && m->description.machine != machine)
+        err = ERR_MACHINE;
+    if (err == 0)
+        err = obtain_lost(m, machine, now_ms, &row);
+    if (err != 0 || row->description.n > 0)
+        return err;
+    err = keep(&row->description, message);
+    if (err == 0)
+        tell(m, machine, MACHINES_DESCRIBED);
+    return err;
+}
+
+int machines_restore_history(struct machines *m, uint64_t machine, uint64_t now_ms, uint64_t time_ms,
+                             struct span blocks)
+{
+    uint64_t oldest_ms, newest_ms;
+    struct row *row;
+    int err = obtain_lost(m, machine, now_ms, &row);
+    if (err == 0)
+        err = history_read(row->history, time_ms, blocks);
+    if (err != 0 || !row->lost || !history_range(row->history, HISTORY_SECONDS, &oldest_ms, &newest_ms))
+        return err;
+    uint64_t silent_ms = time_ms > newest_ms ? time_ms - newest_ms : 0;
+    uint64_t heard_ms = now_ms > silent_ms ? now_ms - silent_ms : 0;
+    row->heard_ms = row->heard_ms > heard_ms ? row->heard_ms : heard_ms;
+    return 0;
+}
+
 void machines_expire(struct machines *m, uint64_t now_ms)
 {
     for (unsigned i = 0; i < m->n;) {

@@ -31,6 +31,13 @@ void machines_free(struct machines **m);
  * 0, ERR_MACHINE, ERR_VERSION, ERR_KIND, ERR_MEMORY, or ERR_LIMIT when there are too many machines that live. */
 int machines_take(struct machines *m, uint64_t now_ms, uint64_t time_ms, struct span message);
 
+/* What was kept of one that may not have been heard yet: its description, and blocks of its history. What is known here
+ * already stays. One that was not heard is lost; since when its history says. As machines_take(); ERR_LIMIT also when the
+ * only place left is that of another. */
+int machines_restore(struct machines *m, uint64_t machine, uint64_t now_ms, struct span description);
+int machines_restore_history(struct machines *m, uint64_t machine, uint64_t now_ms, uint64_t time_ms,
+                             struct span blocks);
+
 /* Says which ones are lost; to be called some times a second. */
 void machines_expire(struct machines *m, uint64_t now_ms);
 

@@ -17,7 +17,7 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-enum { MAX_ARGS = 16, COMMAND_OVERHEAD_BYTES = 64 };
+enum { MAX_ARGS = REDIS_LINK_ARGS, COMMAND_OVERHEAD_BYTES = 64 };
 
 struct redis_link {
     struct reactor *reactor;

@@ -52,6 +52,8 @@ struct redis_link *redis_link_open(struct reactor *r, const struct redis_link_op
 /* Answers what is open with NULL before it returns; on_lost is not called. Not from inside of an answer. */
 void redis_link_close(struct redis_link **l);
 
+enum { REDIS_LINK_ARGS = 40 }; /* of one question */
+
 /* 0, or ERR_STORE: the connection is ending, or there is no memory, and ask is not taken. What is asked before it
  * is connected leaves then; what is asked in one turn of the loop leaves as one run of bytes at its end. Arguments are borrowed for the call. */
 int redis_link_ask(struct redis_link *l, struct redis_ask *ask, const struct span *argv, unsigned argc);

@@ -558,6 +558,11 @@ struct store store_redis_store(struct store_redis *s)
     return (struct store){.calls = &calls, .store = s};
 }
 
+struct redis *store_redis_connection(struct store_redis *s)
+{
+    return s->redis;
+}
+
 bool store_redis_is_up(const struct store_redis *s)
 {
     return redis_is_up(s->redis);

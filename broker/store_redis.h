@@ -19,6 +19,8 @@ struct store_redis *store_redis_new(struct reactor *r, struct metrics *metrics,
 void store_redis_free(struct store_redis **s);
 
 struct store store_redis_store(struct store_redis *s);
+/* For other questions than a store's. */
+struct redis *store_redis_connection(struct store_redis *s);
 bool store_redis_is_up(const struct store_redis *s);
 
 #endif

@@ -6,6 +6,8 @@ struct machine_share {
     struct reactor *reactor;
     struct cluster *cluster;
     struct agents *agents;
+    struct persist *persist;
+    struct machine_redis *kept; /* NULL: there is no store */
 };
 
 static void on_machine(void *user, struct span message)
@@ -19,6 +21,8 @@ static void on_machine(void *user, struct span message)
         cluster_set(s->cluster, MESH_TOPIC_MACHINES, span_of(id), message);
     else if (kind == MACHINE_TICK)
         cluster_note(s->cluster, MESH_TOPIC_MACHINES, message);
+    if (s->kept && kind > 0)
+        machine_redis_heard(s->kept, machine);
 }
 
 /* machines_take() checks all of it. */
@@ -43,12 +47,15 @@ static void on_message(void *user, struct mesh_origin from, struct span bytes)
     take(user, bytes);
 }
 
-struct machine_share *machine_share_new(struct reactor *r, struct cluster *cluster, struct agents *agents)
+struct machine_share *machine_share_new(struct reactor *r, struct cluster *cluster, struct agents *agents,
+                                        struct persist *persist)
 {
     struct machine_share *s = malloc(sizeof(*s));
     if (!s)
         return NULL;
-    *s = (struct machine_share){r, cluster, agents};
+    *s = (struct machine_share){.reactor = r, .cluster = cluster, .agents = agents, .persist = persist};
+    if (persist)
+        s->kept = persist_keep_machines(persist, agents_machines(agents));
     cluster_listen(cluster, MESH_TOPIC_MACHINES,
                    &(struct cluster_part){.user = s, .on_set = on_set, .on_message = on_message});
     agents_watch_machines(agents, on_machine, s);
@@ -60,6 +67,8 @@ void machine_share_free(struct machine_share **sp)
     struct machine_share *s = *sp;
     if (!s)
         return;
+    if (s->persist)
+        persist_keep_machines(s->persist, NULL);
     agents_watch_machines(s->agents, NULL, NULL);
     cluster_listen(s->cluster, MESH_TOPIC_MACHINES, &(struct cluster_part){.user = NULL});
     free(s);

@@ -140,7 +140,7 @@ static int build_gateway(struct node *n)
         return ERR_SYSTEM;
     n->web.agents = gateway_node_agents(n->gateway);
     if (n->cluster)
-        n->machines = machine_share_new(n->reactor, n->cluster, n->web.agents);
+        n->machines = machine_share_new(n->reactor, n->cluster, n->web.agents, n->persist);
     return n->cluster && !n->machines ? ERR_MEMORY : 0;
 }
 

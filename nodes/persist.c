@@ -23,6 +23,7 @@ struct persist {
     struct membership *membership;
     struct directory *directory;
     struct recovery *recovery;
+    struct machine_redis *machines;
     atomic_int state;
     bool is_stopping, is_resigning, is_stopped;
 };
@@ -67,6 +68,8 @@ static void on_up(void *user)
     mirror_resume(p->mirror);
     if (p->directory)
         directory_resume(p->directory);
+    if (p->machines)
+        machine_redis_resume(p->machines);
 }
 
 static void on_down(void *user)
@@ -154,6 +157,16 @@ struct persist *persist_new(const struct persist_parts *parts)
     return p;
 }
 
+struct machine_redis *persist_keep_machines(struct persist *p, struct machines *machines)
+{
+    if (!machines && p->machines)
+        machine_redis_stop(p->machines);
+    else if (machines && p->redis && !p->machines)
+        p->machines = machine_redis_new(p->parts.reactor, store_redis_connection(p->redis),
+                                        p->parts.config->cluster, machines);
+    return p->machines;
+}
+
 void persist_start(struct persist *p)
 {
     if (!p->redis)
@@ -175,12 +188,16 @@ void persist_stop(struct persist *p)
     p->is_stopping = true;
     if (p->redis)
         mirror_hurry(p->mirror);
+    if (p->machines)
+        machine_redis_hurry(p->machines);
 }
 
 bool persist_is_stopped(struct persist *p)
 {
     if (!p->redis || !store_redis_is_up(p->redis))
         return true;
+    if (p->machines && machine_redis_is_writing(p->machines))
+        return false;
     if (!p->is_resigning && mirror_has(p->mirror, peers_newest(p->parts.peers))) {
         p->is_resigning = true;
         membership_resign(p->membership, on_resigned, p);
@@ -201,6 +218,7 @@ void persist_free(struct persist **pp)
     recovery_free(&p->recovery);
     membership_free(&p->membership);
     mirror_free(&p->mirror);
+    machine_redis_free(&p->machines);
     free(p);
     *pp = NULL;
 }

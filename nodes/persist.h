@@ -6,6 +6,7 @@
 #include "cluster.h"
 #include "config.h"
 #include "hub.h"
+#include "machine_redis.h"
 #include "peers.h"
 #include "store.h"
 #include <stdatomic.h>
@@ -37,6 +38,10 @@ bool persist_is_wanted(const struct config *c);
 bool persist_recovers(const struct config *c);
 /* How long what is said has to be kept for those who come back. */
 uint64_t persist_keep_ms(const struct config *c);
+
+/* Keeps what is known of machines in the store from now on, until this is called with NULL. What it is to be told of
+ * them; NULL: there is no store, or no memory. */
+struct machine_redis *persist_keep_machines(struct persist *p, struct machines *machines);
 
 struct persist *persist_new(const struct persist_parts *parts);
 void persist_start(struct persist *p);

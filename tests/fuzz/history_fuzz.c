@@ -24,9 +24,9 @@ static void check_level(const struct history *h, enum history_level level)
     CHECK(copy);
     msgpack_sbuffer_init(&once);
     msgpack_sbuffer_init(&twice);
-    CHECK(history_write(h, level, 0, &once) == 0);
+    CHECK(history_write(h, level, 0, UINT64_MAX, &once) == 0);
     CHECK(history_read(copy, NOW_MS, (struct span){once.data, once.size}) == 0);
-    CHECK(history_write(copy, level, 0, &twice) == 0);
+    CHECK(history_write(copy, level, 0, UINT64_MAX, &twice) == 0);
     CHECK(span_eq((struct span){once.data, once.size}, (struct span){twice.data, twice.size}));
     msgpack_sbuffer_clear(&once);
     CHECK(history_json(h, level, newest - 10 * history_step_ms(level), &once) == 0);

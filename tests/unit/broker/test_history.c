@@ -185,7 +185,7 @@ static void test_clock_set_back(void **state)
 static void write_all(msgpack_sbuffer *b)
 {
     for (int level = 0; level < HISTORY_LEVELS; level++)
-        assert_int_equal(history_write(h, (enum history_level)level, 0, b), 0);
+        assert_int_equal(history_write(h, (enum history_level)level, 0, UINT64_MAX, b), 0);
 }
 
 static void test_stored_and_read(void **state)
@@ -216,7 +216,7 @@ static void test_stored_by_points(void **state)
     msgpack_sbuffer_init(&b);
     for (unsigned s = 0; s < 100; s++) {
         add(START_MS + s * 1000, 200 + s);
-        assert_int_equal(history_write(h, HISTORY_SECONDS, START_MS + s * 1000, &b), 0);
+        assert_int_equal(history_write(h, HISTORY_SECONDS, START_MS + s * 1000, UINT64_MAX, &b), 0);
     }
     history_free(&h);
     h = history_new();
