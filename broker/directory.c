@@ -373,15 +373,22 @@ static void note_saved(struct directory_entry *e, int err)
         set_unsaved_version(e, err ? e->version : 0); /* before anybody is answered */
 }
 
+/* The store has answered. False: nobody has the entry any more. */
+static bool end_saving(struct directory_entry *e)
+{
+    bool is_freed = e->is_freed;
+    e->directory->n_in_store--;
+    e->is_saving = false;
+    if (is_freed)
+        free(e);
+    return !is_freed;
+}
+
 static void on_saved(void *user, int err)
 {
     struct directory_entry *e = user;
-    e->directory->n_in_store--;
-    e->is_saving = false;
-    if (e->is_freed) {
-        free(e);
+    if (!end_saving(e))
         return;
-    }
     struct save_wait *waits = e->waits;
     e->waits = e->next_waits;
     e->next_waits = NULL;
@@ -448,12 +455,8 @@ void directory_save_later(struct directory_entry *e)
 static void on_dropped_moved(void *user, int err)
 {
     struct directory_entry *e = user;
-    e->directory->n_in_store--;
-    e->is_saving = false;
-    if (e->is_freed) {
-        free(e);
+    if (!end_saving(e))
         return;
-    }
     e->is_unsaved = err == ERR_STORE;
     if (e->is_unsaved)
         save_later(e->directory, RESAVE_MS);

@@ -436,30 +436,37 @@ static void begin_walk(const struct ring *r, struct walk *w, unsigned *n, struct
         w[(*n)++] = (struct walk){&t->queue, at};
 }
 
-int ring_search(const struct ring *r, const struct ring_search *s,
-                bool (*f)(void *user, const struct ring_found *), void *user)
+/* All of the walks in the order of their entries, behind since, until f says false. */
+static void visit(struct walk *w, unsigned n, const struct offset *since,
+                  bool (*f)(void *user, const struct ring_found *), void *user)
 {
-    struct walk *w = malloc((s->n_rooms + 1) * sizeof(*w));
-    uint64_t order = first_order(r, s->since);
     const struct entry *e;
-    unsigned n = 0;
-    if (!w)
-        return ERR_MEMORY;
-    begin_walk(r, w, &n, s->nsp, (struct span){"", 0}, order);
-    for (unsigned i = 0; i < s->n_rooms; i++)
-        begin_walk(r, w, &n, s->nsp, s->rooms[i], order);
     for (unsigned i = n / 2; i-- > 0;)
         sift_down(w, n, i);
     while ((e = next_of(w, &n))) {
-        if (!e->part || e->seq <= since_of(s->since, (uint32_t)e->part->key[0]))
+        if (!e->part || e->seq <= since_of(since, (uint32_t)e->part->key[0]))
             continue;
         struct ring_found found = {.origin = {(uint32_t)e->part->key[0], e->part->key[1]},
                                    .seq = e->seq,
                                    .at_ms = e->at_ms,
                                    .raw = {raw_of(e), e->n}};
         if (!f(user, &found))
-            break;
+            return;
     }
+}
+
+int ring_search(const struct ring *r, const struct ring_search *s,
+                bool (*f)(void *user, const struct ring_found *), void *user)
+{
+    struct walk *w = malloc((s->n_rooms + 1) * sizeof(*w));
+    uint64_t order = first_order(r, s->since);
+    unsigned n = 0;
+    if (!w)
+        return ERR_MEMORY;
+    begin_walk(r, w, &n, s->nsp, (struct span){"", 0}, order);
+    for (unsigned i = 0; i < s->n_rooms; i++)
+        begin_walk(r, w, &n, s->nsp, s->rooms[i], order);
+    visit(w, n, s->since, f, user);
     free(w);
     return 0;
 }
@@ -476,22 +483,12 @@ int ring_walk(const struct ring *r, const struct offset *since,
               bool (*f)(void *user, const struct ring_found *), void *user)
 {
     struct walk *w = malloc((HASH_COUNT(r->parts) + 1) * sizeof(*w));
-    const struct entry *e;
     unsigned n = 0;
     if (!w)
         return ERR_MEMORY;
     for (const struct part *p = r->parts; p; p = p->hh.next)
         begin_part(p, w, &n, since);
-    for (unsigned i = n / 2; i-- > 0;)
-        sift_down(w, n, i);
-    while ((e = next_of(w, &n))) {
-        struct ring_found found = {.origin = {(uint32_t)e->part->key[0], e->part->key[1]},
-                                   .seq = e->seq,
-                                   .at_ms = e->at_ms,
-                                   .raw = {raw_of(e), e->n}};
-        if (!f(user, &found))
-            break;
-    }
+    visit(w, n, since, f, user);
     free(w);
     return 0;
 }

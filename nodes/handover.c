@@ -1,5 +1,6 @@
 #include "handover.h"
 #include "container.h"
+#include "local_socket.h"
 #include "log.h"
 #include <errno.h>
 #include <stdio.h>
@@ -8,10 +9,11 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum { BACKLOG = 4, WAIT_SECONDS = 2 };
+
+static const char suffix[] = ".doors";
 
 struct handover {
     struct reactor *reactor;
@@ -24,13 +26,6 @@ union rights {
     struct cmsghdr align;
     char bytes[CMSG_SPACE(sizeof(int) * FRONT_LISTENERS)];
 };
-
-static bool set_address(struct sockaddr_un *address, const char *base)
-{
-    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    int n = snprintf(address->sun_path, sizeof(address->sun_path), "%s.doors", base);
-    return n < (int)sizeof(address->sun_path);
-}
 
 /* ---- giving ---- */
 
@@ -80,18 +75,10 @@ struct handover *handover_new(struct reactor *r, struct front *f, const char *ba
         return NULL;
     h->reactor = r;
     h->front = f;
-    h->listener.fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     h->listener.on_ready = on_asked;
-    if (h->listener.fd >= 0 && set_address(&h->address, base)) {
-        unlink(h->address.sun_path); /* of the node that had this place before */
-        if (bind(h->listener.fd, (struct sockaddr *)&h->address, sizeof(h->address)) == 0 &&
-            listen(h->listener.fd, BACKLOG) == 0 && reactor_add(r, &h->listener, EPOLLIN) == 0)
-            return h;
-    }
-    log_event(LOG_ERROR, "handover_socket", LOG_TEXT("path", h->address.sun_path),
-              LOG_TEXT("error", strerror(errno)));
-    if (h->listener.fd >= 0)
-        close(h->listener.fd);
+    if (local_socket_address(&h->address, base, suffix) &&
+        local_socket_listen(r, &h->listener, &h->address, BACKLOG))
+        return h;
     free(h);
     return NULL;
 }
@@ -114,7 +101,8 @@ static int ask(const char *base)
 {
     struct sockaddr_un address;
     struct timeval wait = {.tv_sec = WAIT_SECONDS};
-    int fd = set_address(&address, base) ? socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0) : -1;
+    int fd =
+        local_socket_address(&address, base, suffix) ? socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0) : -1;
     if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) ||
                     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) ||
                     connect(fd, (struct sockaddr *)&address, sizeof(address)))) {

@@ -1,13 +1,13 @@
 #include "pass.h"
 #include "container.h"
 #include "gate.h"
+#include "local_socket.h"
 #include "log.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum {
@@ -16,6 +16,8 @@ enum {
     PER_TURN = 64,
     BUFFER_BYTES = 4 * 1024 * 1024,
 };
+
+static const char suffix[] = ".pass";
 
 /* What goes before the input. */
 struct parcel {
@@ -43,13 +45,6 @@ struct pass {
 
 /* ---- sending ---- */
 
-static bool set_address(struct sockaddr_un *address, const char *base)
-{
-    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    int n = snprintf(address->sun_path, sizeof(address->sun_path), "%s.pass", base);
-    return n < (int)sizeof(address->sun_path);
-}
-
 static void drop_way(struct way **list, struct way *w)
 {
     while (*list != w)
@@ -69,7 +64,7 @@ static struct way *way_to(struct pass *p, const char *base)
         if (strcmp(w->base, base) == 0)
             return w;
     struct way *w = calloc(1, sizeof(*w));
-    if (!w || strlen(base) >= sizeof(w->base) || !set_address(&address, base)) {
+    if (!w || strlen(base) >= sizeof(w->base) || !local_socket_address(&address, base, suffix)) {
         free(w);
         return NULL;
     }
@@ -214,18 +209,10 @@ struct pass *pass_new(struct reactor *r, const char *base)
     if (!p)
         return NULL;
     p->reactor = r;
-    p->listener.fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     p->listener.on_ready = on_way;
-    if (p->listener.fd >= 0 && set_address(&p->address, base)) {
-        unlink(p->address.sun_path); /* of the node that had this place before */
-        if (bind(p->listener.fd, (struct sockaddr *)&p->address, sizeof(p->address)) == 0 &&
-            listen(p->listener.fd, BACKLOG) == 0 && reactor_add(r, &p->listener, EPOLLIN) == 0)
-            return p;
-    }
-    log_event(LOG_ERROR, "pass_socket", LOG_TEXT("path", p->address.sun_path),
-              LOG_TEXT("error", strerror(errno)));
-    if (p->listener.fd >= 0)
-        close(p->listener.fd);
+    if (local_socket_address(&p->address, base, suffix) &&
+        local_socket_listen(r, &p->listener, &p->address, BACKLOG))
+        return p;
     free(p);
     return NULL;
 }

@@ -174,6 +174,8 @@ int verb_ask_state(const char *verb, const struct rundir *dir, struct rundir_sta
 {
     char text[RUNDIR_TEXT_BYTES];
 
+    if (rundir_holder(dir) <= 0)
+        return verb_not_running(verb, dir);
     if (ask(verb, dir, "ps", text) != 0)
         return 1;
     if (rundir_parse(span_of(text), state) == 0)

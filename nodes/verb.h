@@ -33,7 +33,7 @@ void verb_find_bus(const struct verb_options *o, struct rundir_state *state);
 /* A message; 1. */
 int verb_not_running(const char *verb, const struct rundir *dir);
 
-/* Asks the supervisor. 0, or 1 after a message. */
+/* Asks the supervisor. 0, or 1 after a message, also when none runs. */
 int verb_ask_state(const char *verb, const struct rundir *dir, struct rundir_state *state);
 int verb_order(const char *verb, const struct rundir *dir, const char *request);
 

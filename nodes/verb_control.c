@@ -27,17 +27,20 @@ static bool is_draining(const struct rundir_state *state)
     return state->old.process.pid > 0;
 }
 
-/* The supervisor does what it was asked for in its own time. done() says 1, 0 or, for never, -1. */
-static int wait_until(const char *verb, const struct rundir *dir,
-                      int (*done)(const struct rundir_state *now, const struct rundir_state *before,
-                                  unsigned number),
+/* Whether what was asked for is done: 1, 0 or, for never, -1. */
+typedef int is_done(const struct rundir_state *now, const struct rundir_state *before, unsigned number);
+
+static int wait_until(const char *verb, const struct rundir *dir, is_done *done,
                       const struct rundir_state *before, unsigned number)
 {
     uint64_t deadline_ms = verb_now_ms() + CHANGE_TIMEOUT_MS;
     struct rundir_state state;
 
     for (;;) {
-        int rc = verb_ask_state(verb, dir, &state) == 0 ? done(&state, before, number) : -1;
+        int rc;
+        if (verb_ask_state(verb, dir, &state) != 0)
+            return 1;
+        rc = done(&state, before, number);
         if (rc == 1)
             return 0;
         if (is_draining(&state)) /* as long as it has clients */
@@ -49,6 +52,17 @@ static int wait_until(const char *verb, const struct rundir *dir,
         }
         verb_sleep_ms(50);
     }
+}
+
+/* The supervisor does what it is asked for in its own time. */
+static int change(const char *verb, const struct rundir *dir, const char *request, is_done *done,
+                  unsigned number)
+{
+    struct rundir_state before;
+
+    if (verb_ask_state(verb, dir, &before) != 0 || verb_order(verb, dir, request) != 0)
+        return 1;
+    return wait_until(verb, dir, done, &before, number);
 }
 
 static const struct rundir_node *node_at(const struct rundir_state *state, unsigned index)
@@ -69,7 +83,6 @@ int verb_restart(int argc, char **argv)
 {
     struct verb_options o;
     struct rundir dir;
-    struct rundir_state before;
     pid_t supervisor;
     unsigned index = AGENT;
     char request[CONTROL_REQUEST_BYTES];
@@ -80,16 +93,11 @@ int verb_restart(int argc, char **argv)
     if (o.arguments_n != 1 || (strcmp(o.arguments[0], "agent") != 0 &&
                                !verb_parse_number(o.arguments[0], RUNDIR_NODES_MAX - 1, &index)))
         return verb_usage("restart", "takes the index of a node, from 0 to 98, or agent", "");
-    if (supervisor <= 0)
-        return verb_not_running("restart", &dir);
-    if (verb_ask_state("restart", &dir, &before) != 0)
-        return 1;
     if (index == AGENT)
         snprintf(request, sizeof request, "restart agent");
     else
         snprintf(request, sizeof request, "restart %u", index);
-    rc = verb_order("restart", &dir, request);
-    return rc == 0 ? wait_until("restart", &dir, restarted, &before, index) : rc;
+    return change("restart", &dir, request, restarted, index);
 }
 
 static int scaled(const struct rundir_state *now, const struct rundir_state *before, unsigned wanted)
@@ -108,7 +116,6 @@ int verb_scale(int argc, char **argv)
 {
     struct verb_options o;
     struct rundir dir;
-    struct rundir_state before;
     pid_t supervisor;
     unsigned wanted;
     char request[CONTROL_REQUEST_BYTES];
@@ -118,13 +125,8 @@ int verb_scale(int argc, char **argv)
         return rc;
     if (o.arguments_n != 1 || !verb_parse_number(o.arguments[0], RUNDIR_NODES_MAX, &wanted) || wanted == 0)
         return verb_usage("scale", "takes the number of nodes, from 1 to 99", "");
-    if (supervisor <= 0)
-        return verb_not_running("scale", &dir);
-    if (verb_ask_state("scale", &dir, &before) != 0)
-        return 1;
     snprintf(request, sizeof request, "scale %u", wanted);
-    rc = verb_order("scale", &dir, request);
-    return rc == 0 ? wait_until("scale", &dir, scaled, &before, wanted) : rc;
+    return change("scale", &dir, request, scaled, wanted);
 }
 
 static int reloaded(const struct rundir_state *now, const struct rundir_state *before, unsigned unused)
@@ -145,10 +147,7 @@ int verb_reload(int argc, char **argv)
 
     if (rc != 0)
         return rc;
-    if (supervisor <= 0)
-        return verb_not_running("reload", &dir);
-    if (verb_order("reload", &dir, "reload") != 0 || wait_until("reload", &dir, reloaded, NULL, 0) != 0 ||
-        verb_ask_state("reload", &dir, &state) != 0)
+    if (change("reload", &dir, "reload", reloaded, 0) != 0 || verb_ask_state("reload", &dir, &state) != 0)
         return 1;
     if (!state.reload_error[0])
         return 0;
