@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum { TURNS_MAX = 10000 }; /* at one point of time: more is a loop that never sleeps */
 
@@ -12,6 +14,7 @@ static struct {
     struct reactor *reactor;
     unsigned turns;
     uint64_t wakes_ms;
+    bool is_stopping;
 } running;
 
 static uint64_t randomness;
@@ -41,9 +44,17 @@ int epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms)
     MUST(running.turns < TURNS_MAX);
     if (running.turns++ > 0 && timeout_ms != 0) {
         running.wakes_ms = timeout_ms < 0 ? UINT64_MAX : net_clock_ms + (uint64_t)timeout_ms;
+        running.is_stopping = true;
         reactor_stop(running.reactor);
+        running.is_stopping = false;
     }
     return 0;
+}
+
+/* Nobody sleeps who would have to be woken. */
+ssize_t write(int fd, const void *bytes, size_t n)
+{
+    return running.is_stopping ? (ssize_t)n : syscall(SYS_write, fd, bytes, n);
 }
 
 uint64_t loop_run(struct reactor *r)

@@ -1,5 +1,6 @@
 /* The loops of all nodes, in our time: reactors never sleep here. What epoll would wait for tells when a loop has to run
- * again. Random bytes come from the seed, too. Stands in for epoll_wait() and getrandom() of the C library. */
+ * again. Random bytes come from the seed, too. Stands in for
+ * epoll_wait(), getrandom() and write() of the C library. */
 #ifndef STARLING_SIM_LOOP_H
 #define STARLING_SIM_LOOP_H
 

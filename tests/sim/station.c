@@ -401,6 +401,7 @@ void station_freeze(struct station *s, bool is_frozen)
 {
     sim_say(s->sim, "%s %s", s->name, is_frozen ? "freezes" : "thaws");
     s->sim->net.node[s->index].is_frozen = is_frozen;
+    s->thawed_ms = net_clock_ms;
 }
 
 bool station_is_frozen(const struct station *s)

@@ -16,6 +16,12 @@
 
 struct sim;
 
+/* What it had said at some time; a ring. */
+enum { SAID = 6 };
+struct said {
+    uint64_t at_ms, newest;
+};
+
 struct station {
     struct sim *sim;
     unsigned index, origin; /* origin: in the truth */
@@ -39,8 +45,11 @@ struct station {
     uint64_t wakes_ms;
     bool is_touched;          /* something was given to it since its loop ran */
     uint64_t met_ms[ORIGINS]; /* when something of that origin was first taken here; 0: never */
-    uint64_t starts_ms;       /* while it is down */
-    uint64_t ends_ms;         /* at the latest, while it is stopping */
+    struct said said[SAID];
+    unsigned n_said;
+    uint64_t thawed_ms;
+    uint64_t starts_ms; /* while it is down */
+    uint64_t ends_ms;   /* at the latest, while it is stopping */
     char name[16], text[40];
 };
 

@@ -1,9 +1,7 @@
 /* What must hold, at any time and at the end. */
+#include "bounds.h"
 #include "must.h"
-#include "ring.h"
 #include "sim.h"
-
-enum { RING_SLACK_BYTES = 70 * 1024 }; /* the newest record is always held */
 
 /* ---- at any time ---- */
 
@@ -32,29 +30,12 @@ static unsigned count_owners(struct sim *sim, const struct seat *seat)
     return n;
 }
 
-static void check_queues(struct sim *sim, const struct station *s)
-{
-    const struct session *session, *tmp;
-    HASH_ITER(hh, s->engine->sessions, session, tmp)
-    {
-        if (session->out.bytes > sim->plan.queue_bytes + RING_SLACK_BYTES ||
-            session->out.messages > sim->plan.queue_messages + 1)
-            sim_fail(sim, "%s: %llu bytes in %u messages wait for one client", s->name,
-                     (unsigned long long)session->out.bytes, (unsigned)session->out.messages);
-    }
-    if (ring_bytes(peers_ring(s->peers)) > sim->plan.ring_bytes + RING_SLACK_BYTES)
-        sim_fail(sim, "%s: its ring has %llu bytes", s->name,
-                 (unsigned long long)ring_bytes(peers_ring(s->peers)));
-}
-
 void verdict_check(struct sim *sim)
 {
     for (unsigned i = 0; i < sim->plan.n_players; i++)
         for (unsigned k = 0; k < NAMESPACES; k++)
             count_owners(sim, &sim->player[i].seat[k]);
-    for (unsigned i = 0; i < sim->plan.n_stations; i++)
-        if (sim->station[i].is_up)
-            check_queues(sim, &sim->station[i]);
+    bounds_check(sim);
 }
 
 /* ---- healed ---- */
@@ -156,4 +137,5 @@ void verdict_check_end(struct sim *sim)
     for (unsigned i = 0; i < sim->plan.n_players; i++)
         for (unsigned k = 0; k < NAMESPACES; k++)
             check_seat(sim, &sim->player[i].seat[k]);
+    bounds_check_end(sim);
 }
