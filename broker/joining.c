@@ -18,10 +18,12 @@ struct joining {
     enum joining_state state;
     struct directory_entry *entry;
     struct directory_claim *claim;
-    uint64_t came_with;   /* its offset, hashed; 0: none */
-    uint64_t version;     /* of its session that it must have; 0: any */
-    struct offset *since; /* where the client is, when it comes back; else NULL */
-    uint64_t until_ms;    /* this node may take to come as far as the client is */
+    uint64_t came_with;     /* its offset, hashed; 0: none */
+    uint64_t version;       /* of its session that it must have; 0: any */
+    struct offset *since;   /* where the client is, when it comes back; else NULL */
+    uint64_t until_ms;      /* this node may take to come as far as the client is */
+    uint64_t read_until_ms; /* reading may take; 0: it has not begun */
+    struct fetch *fetch;    /* what the store had of what it missed, or NULL */
     uint32_t look_ms;
     struct timer look;
     void *data;
@@ -57,6 +59,7 @@ static void free_joining(struct joining *j)
     reactor_timer_cancel(j->session->engine->reactor, &j->look);
     if (j->entry)
         directory_let_go(j->entry);
+    fetch_free(&j->fetch);
     free(j->since);
     free(j->json_user);
     free(j->rooms);
@@ -168,6 +171,7 @@ static void begin_anew(struct joining *j)
     if (j->since)
         metrics_add(j->hub->metrics, METRIC_RECOVERIES_FAILED, 1);
     drop_entry(j);
+    fetch_free(&j->fetch);
     if (j->is_silent || (recovers(j) && open_entry(j)))
         fail(j);
     else
@@ -248,6 +252,7 @@ static void recover(struct joining *j, const struct entry *known)
     j->is_recovered = true;
     s->is_recovered = true;
     metrics_add(j->hub->metrics, METRIC_RECOVERIES, 1);
+    metrics_add(j->hub->metrics, METRIC_RECOVERIES_READ, j->fetch != NULL);
     hand_over(j, s);
 }
 
@@ -262,26 +267,79 @@ static bool begin_catching(struct joining *j)
            recovery_later_of(j->hub->recovery, j->since, &first) == 0;
 }
 
-static void on_look(struct timer *t)
+/* Lives until the next call. */
+static struct recovery_missed missed_by(const struct joining *j)
+{
+    static struct offset reached;
+    if (j->fetch)
+        recovery_reached(j->fetch, j->since, &reached);
+    return (struct recovery_missed){
+        .since = j->since, .reached = j->fetch ? &reached : j->since, .fetch = j->fetch};
+}
+
+static void look(struct joining *j);
+
+static void on_read(void *user, int err)
+{
+    struct joining *j = user;
+    struct reactor *r = j->session->engine->reactor;
+    reactor_timer_cancel(r, &j->look);
+    j->state = JOINING_CATCHING;
+    j->until_ms = reactor_now_ms(r) + recovery_catch_up_ms(j->hub->recovery);
+    if (err)
+        begin_anew(j);
+    else
+        look(j);
+}
+
+static bool begin_reading(struct joining *j, const struct entry *known)
+{
+    struct reactor *r = j->session->engine->reactor;
+    uint64_t now = reactor_now_ms(r);
+    bool begins = j->fetch == NULL;
+    if (begins) {
+        j->fetch = recovery_fetch(j->hub->recovery, j->session, j->since, known, on_read, j);
+        j->read_until_ms = now + LIMIT_RECOVERY_WAIT_MS;
+    }
+    if (!j->fetch || now >= j->read_until_ms ||
+        (!begins && !recovery_fetch_more(j->hub->recovery, j->fetch, missed_by(j).reached)))
+        return false;
+    j->state = JOINING_READING;
+    reactor_timer_set(r, &j->look, (uint32_t)(j->read_until_ms - now));
+    return true;
+}
+
+static void look(struct joining *j)
 {
     static struct entry known;
-    struct joining *j = container_of(t, struct joining, look);
     struct reactor *r = j->session->engine->reactor;
-    enum recovery_verdict verdict =
-        j->entry ? recovery_check(j->hub->recovery, j->since) : RECOVERY_NO; /* another claim was quicker */
+    struct recovery_missed missed = missed_by(j);
+    enum recovery_verdict verdict = j->entry ? recovery_check(j->hub->recovery, missed.reached)
+                                             : RECOVERY_NO; /* another claim was quicker */
+    bool is_known = j->entry && entry_read((struct span){j->entry->bytes, j->entry->bytes_n}, &known) == 0;
     if (verdict == RECOVERY_LATER && reactor_now_ms(r) < j->until_ms) {
-        reactor_timer_set(r, t, j->look_ms);
+        reactor_timer_set(r, &j->look, j->look_ms);
         j->look_ms = 2 * j->look_ms < LOOK_MAX_MS ? 2 * j->look_ms : LOOK_MAX_MS;
-    } else if (verdict == RECOVERY_YES &&
-               entry_read((struct span){j->entry->bytes, j->entry->bytes_n}, &known) == 0 &&
-               recovery_fits(j->hub->recovery, j->session, j->since, &known)) {
+    } else if (verdict == RECOVERY_YES && is_known &&
+               recovery_fits(j->hub->recovery, j->session, &missed, &known)) {
         struct recovery *recovery = j->hub->recovery;
         recovery_hold(recovery);
         recover(j, &known);
         recovery_let_go(recovery);
-    } else {
+    } else if (verdict != RECOVERY_NO || !is_known || !begin_reading(j, &known)) {
         begin_anew(j);
     }
+}
+
+static void on_look(struct timer *t)
+{
+    struct joining *j = container_of(t, struct joining, look);
+    if (j->state != JOINING_READING) {
+        look(j);
+        return;
+    }
+    metrics_add(j->hub->metrics, METRIC_RECOVERY_READS_TIME, 1);
+    begin_anew(j);
 }
 
 static void on_claimed(void *user, int err, struct directory_entry *e)
@@ -301,7 +359,7 @@ static void on_claimed(void *user, int err, struct directory_entry *e)
     j->state = JOINING_CATCHING;
     j->look_ms = LOOK_MS;
     j->until_ms = reactor_now_ms(r) + recovery_catch_up_ms(j->hub->recovery);
-    on_look(&j->look);
+    look(j);
 }
 
 /* True: the client says which session it had, and it is being looked for. */
@@ -335,7 +393,8 @@ static bool begin_claim(struct joining *j)
 void joining_catch_up(struct joining *j, struct socket *s)
 {
     struct recovery *r = j->hub->recovery;
-    if (j->is_recovered && recovery_replay(r, s, j->since))
+    struct recovery_missed missed = j->is_recovered ? missed_by(j) : (struct recovery_missed){.since = NULL};
+    if (j->is_recovered && recovery_replay(r, s, &missed))
         session_close_soon(s->session, CLOSE_FORCED); /* without memory: it may try again */
     if (s->entry)
         recovery_tell_offset(r, s);

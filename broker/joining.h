@@ -3,7 +3,8 @@
  *
  *   state     begins when                           ends when
  *   CLAIMING  the client says which session it had  its entry is here: CATCHING; or nowhere: as if it had not said so
- *   CATCHING  what it has missed can be said        recovered; or not everything is there: as if it had not said so
+ *   CATCHING  this node may have to learn more      recovered; or not all is in the ring: READING
+ *   READING   the store may have the rest           it is read: CATCHING; it cannot be had: as if it had not said so
  *   ASKED     the handler wants time                joining_accept(): SAVING; joining_refuse()
  *   SAVING    it is accepted                        the directory has it, or cannot have it: a socket
  *
@@ -16,7 +17,14 @@
 
 struct joining;
 
-enum joining_state { JOINING_NEW, JOINING_CLAIMING, JOINING_CATCHING, JOINING_ASKED, JOINING_SAVING };
+enum joining_state {
+    JOINING_NEW,
+    JOINING_CLAIMING,
+    JOINING_CATCHING,
+    JOINING_READING,
+    JOINING_ASKED,
+    JOINING_SAVING
+};
 
 /* Exactly one of these is called, from joining_start() or later; the joining is gone afterwards. */
 struct joining_user {

@@ -22,6 +22,7 @@ struct recovery {
     struct recovery_options options;
     struct peers *peers;
     struct directory *directory;
+    struct archive *archive; /* NULL: there is no store */
     struct offset now;
     struct peers_position position[LIMIT_OFFSET_ORIGINS];
     struct mesh_record record; /* large: one is enough */
@@ -60,9 +61,17 @@ void recovery_free(struct recovery **vp)
     if (!*vp)
         return;
     reactor_timer_cancel((*vp)->reactor, &(*vp)->sweep);
+    archive_free(&(*vp)->archive);
     (*vp)->hub->recovery = NULL;
     free(*vp);
     *vp = NULL;
+}
+
+int recovery_use(struct recovery *r, const struct store *store)
+{
+    struct archive_options o = {.patience_ms = r->options.catch_up_ms};
+    r->archive = archive_new(r->reactor, r->hub->metrics, &o, store, r->peers);
+    return r->archive ? 0 : ERR_MEMORY;
 }
 
 struct directory *recovery_directory(const struct recovery *r)
@@ -71,43 +80,6 @@ struct directory *recovery_directory(const struct recovery *r)
 }
 
 /* ---- offsets ---- */
-
-/* The place of an origin in the ascending order of an offset. */
-static unsigned place_of(const struct offset *o, uint32_t tag)
-{
-    unsigned i = o->n;
-    while (i > 0 && o->entry[i - 1].origin >= tag)
-        i--;
-    return i;
-}
-
-static uint64_t seq_of(const struct offset *o, uint32_t tag)
-{
-    unsigned i = place_of(o, tag);
-    return i < o->n && o->entry[i].origin == tag ? o->entry[i].seq : 0;
-}
-
-static int raise_to(struct offset *o, uint32_t tag, uint64_t seq)
-{
-    unsigned i = place_of(o, tag);
-    if (i < o->n && o->entry[i].origin == tag) {
-        if (o->entry[i].seq < seq)
-            o->entry[i].seq = seq;
-        return 0;
-    }
-    if (o->n == LIMIT_OFFSET_ORIGINS)
-        return ERR_LIMIT;
-    memmove(&o->entry[i + 1], &o->entry[i], (o->n - i) * sizeof(o->entry[0]));
-    o->entry[i] = (struct offset_entry){tag, seq};
-    o->n++;
-    return 0;
-}
-
-static bool is_in_offset(const struct offset *o, uint32_t tag)
-{
-    unsigned i = place_of(o, tag);
-    return i < o->n && o->entry[i].origin == tag;
-}
 
 uint64_t recovery_catch_up_ms(const struct recovery *r)
 {
@@ -119,8 +91,8 @@ int recovery_later_of(const struct recovery *r, struct offset *o, const struct o
     int err = 0;
     for (unsigned i = 0; i < first->n && !err; i++) {
         uint32_t tag = first->entry[i].origin;
-        if (is_in_offset(o, tag) || recovery_position(r, tag).origin.tag == tag)
-            err = raise_to(o, tag, first->entry[i].seq);
+        if (offset_names(o, tag) || recovery_position(r, tag).origin.tag == tag)
+            err = offset_raise(o, tag, first->entry[i].seq);
     }
     return err;
 }
@@ -139,7 +111,7 @@ struct span recovery_offset(struct recovery *r, uint64_t newest)
     r->position[0].received = newest;
     for (unsigned i = 0; i < n; i++)
         if (r->position[i].received > 0 && !r->position[i].is_over)
-            raise_to(&r->now, r->position[i].origin.tag, r->position[i].received);
+            offset_raise(&r->now, r->position[i].origin.tag, r->position[i].received);
     return write_offset(r, &r->now);
 }
 
@@ -172,13 +144,13 @@ enum recovery_verdict recovery_check(const struct recovery *r, const struct offs
     unsigned n = peers_positions(r->peers, position, LIMIT_OFFSET_ORIGINS), known = 0;
     enum recovery_verdict all = RECOVERY_YES;
     for (unsigned i = 0; i < n; i++) {
-        bool has = is_in_offset(since, position[i].origin.tag);
+        bool has = offset_names(since, position[i].origin.tag);
         known += has;
         if (!has && position[i].is_old) /* left out of offsets, and nobody can have missed anything of it */
             continue;
         if (!has && is_undated(r, &position[i]))
             return RECOVERY_NO;
-        enum recovery_verdict one = check_origin(r, &position[i], seq_of(since, position[i].origin.tag));
+        enum recovery_verdict one = check_origin(r, &position[i], offset_seq(since, position[i].origin.tag));
         if (one == RECOVERY_NO)
             return RECOVERY_NO;
         if (one == RECOVERY_LATER)
@@ -194,7 +166,7 @@ int recovery_ahead(const struct recovery *r, const struct offset *since, struct 
     unsigned n = peers_positions(r->peers, position, LIMIT_OFFSET_ORIGINS);
     struct ahead *a = NULL;
     for (unsigned i = 1; i < n; i++) {
-        uint64_t has = seq_of(since, position[i].origin.tag);
+        uint64_t has = offset_seq(since, position[i].origin.tag);
         if (has <= position[i].received)
             continue;
         if (!a && !(a = calloc(1, sizeof(*a) + since->n * sizeof(a->have[0]))))
@@ -263,7 +235,7 @@ uint64_t recovery_take_version(struct offset *o)
 int recovery_put_version(struct offset *o, uint64_t version)
 {
     recovery_take_version(o);
-    return version ? raise_to(o, UNSAVED, version) : 0;
+    return version ? offset_raise(o, UNSAVED, version) : 0;
 }
 
 /* What this socket's offsets say of it. */
@@ -284,7 +256,7 @@ struct span recovery_own_offset(struct recovery *r, struct socket *s, struct spa
     if (!s->ahead || offset_decode(offset, &own))
         return offset;
     for (unsigned i = 0; i < s->ahead->n && !err; i++)
-        err = raise_to(&own, s->ahead->have[i].origin, s->ahead->have[i].number);
+        err = offset_raise(&own, s->ahead->have[i].origin, s->ahead->have[i].number);
     return write_offset(r, &own);
 }
 
@@ -296,6 +268,56 @@ struct peers_position recovery_position(const struct recovery *r, uint32_t tag)
         if (position[i].origin.tag == tag)
             return position[i];
     return (struct peers_position){.received = 0};
+}
+
+/* ---- what the ring does not hold any more ---- */
+
+bool recovery_fetch_more(struct recovery *r, struct fetch *f, const struct offset *since)
+{
+    struct peers_position position[LIMIT_OFFSET_ORIGINS];
+    unsigned n = peers_positions(r->peers, position, LIMIT_OFFSET_ORIGINS), wanted = 0;
+    for (unsigned i = 0; i < n; i++) {
+        const struct peers_position *p = &position[i];
+        bool is_named = offset_names(since, p->origin.tag);
+        uint64_t has = offset_seq(since, p->origin.tag);
+        if ((!is_named && p->is_old) || check_origin(r, p, has) != RECOVERY_NO)
+            continue;
+        bool is_proven = is_named || p->lives || p->is_dated; /* see is_undated() */
+        if (!is_proven || fetch_want(f, p->origin, has + 1))
+            return false;
+        wanted++;
+    }
+    if (wanted > 0)
+        fetch_begin(f);
+    return wanted > 0;
+}
+
+struct fetch *recovery_fetch(struct recovery *r, const struct session *session, const struct offset *since,
+                             const struct entry *known, void (*done)(void *user, int err), void *user)
+{
+    const struct engine_options *o = &session->engine->options;
+    struct fetch *f = r->archive
+                          ? fetch_new(r->archive, &(struct fetch_options){.nsp = known->nsp,
+                                                                          .sid = known->sid,
+                                                                          .rooms = known->rooms,
+                                                                          .n_rooms = known->n_rooms,
+                                                                          .max_messages = o->queue_messages,
+                                                                          .max_bytes = o->queue_bytes,
+                                                                          .done = done,
+                                                                          .user = user})
+                          : NULL;
+    if (f && !recovery_fetch_more(r, f, since))
+        fetch_free(&f);
+    return f;
+}
+
+void recovery_reached(const struct fetch *f, const struct offset *since, struct offset *reached)
+{
+    struct fetch_part part;
+    *reached = *since;
+    for (unsigned i = 0; fetch_part(f, i, &part); i++)
+        if (part.last > 0) /* there is room: it is a position of this node */
+            offset_raise(reached, part.origin.tag, part.last);
 }
 
 /* ---- replay ---- */
@@ -360,25 +382,78 @@ static uint64_t queued_bytes(const struct replay *p, const struct mesh_emit *e)
     return n;
 }
 
-static bool on_found(void *user, const struct ring_found *found)
+static bool give(struct replay *p, uint32_t tag, struct span raw)
 {
-    struct replay *p = user;
     struct mesh_record *record = &p->recovery->record;
-    struct mesh_reader reader = {found->raw.p, found->raw.p + found->raw.n};
+    struct mesh_reader reader = {raw.p, raw.p + raw.n};
     if (mesh_read(&reader, record) != 1 || record->kind != MESH_EMIT || !is_for(p, &record->emit))
         return true;
     p->messages += 1 + record->emit.n_attachments;
     p->bytes += queued_bytes(p, &record->emit);
     if (!p->socket)
         return true;
-    p->err = raise_to(&p->offset, found->origin.tag, found->seq);
+    p->err = offset_raise(&p->offset, tag, record->seq);
     if (!p->err)
         queue_missed(p, &record->emit);
     return !p->err;
 }
 
+static bool on_found(void *user, const struct ring_found *found)
+{
+    return give(user, found->origin.tag, found->raw);
+}
+
+/* What has been read of several origins: each in its own order, and a sender that has moved says nothing here before
+ * what it had said there. */
+struct merge {
+    struct replay *replay;
+    const struct fetch *fetch;
+    unsigned at[LIMIT_OFFSET_ORIGINS]; /* of each part: how much of it has been given */
+    bool is_open[LIMIT_OFFSET_ORIGINS];
+};
+
+static void give_part(struct merge *m, unsigned i, uint64_t to);
+
+static void give_before(struct merge *m, struct mesh_origin after, uint64_t seq)
+{
+    struct fetch_part part;
+    for (unsigned i = 0; i < LIMIT_OFFSET_ORIGINS && fetch_part(m->fetch, i, &part); i++)
+        if (part.origin.tag == after.tag && part.origin.boot == after.boot && !m->is_open[i])
+            give_part(m, i, seq);
+}
+
+/* Of part i what is left, up to this number. */
+static void give_part(struct merge *m, unsigned i, uint64_t to)
+{
+    struct replay *p = m->replay;
+    const struct mesh_emit *emit = &p->recovery->record.emit;
+    struct fetch_part part;
+    uint64_t seq;
+    fetch_part(m->fetch, i, &part);
+    m->is_open[i] = true;
+    while (m->at[i] < part.n && !p->err) {
+        struct span raw = fetch_record(m->fetch, i, m->at[i], &seq);
+        struct mesh_reader reader = {raw.p, raw.p + raw.n};
+        if (seq > to)
+            break;
+        m->at[i]++;
+        if (mesh_read(&reader, &p->recovery->record) == 1 && emit->after_origin.tag)
+            give_before(m, emit->after_origin, emit->after_seq);
+        give(p, part.origin.tag, raw);
+    }
+    m->is_open[i] = false;
+}
+
+static void give_read(struct replay *p, const struct fetch *f)
+{
+    struct merge m = {.replay = p, .fetch = f};
+    struct fetch_part part;
+    for (unsigned i = 0; i < LIMIT_OFFSET_ORIGINS && fetch_part(f, i, &part); i++)
+        give_part(&m, i, UINT64_MAX);
+}
+
 /* The rooms and, behind them, the sid, which is one too. */
-static int search(struct replay *p, const struct offset *since)
+static int search(struct replay *p, const struct recovery_missed *missed)
 {
     struct span *rooms = malloc((p->n_rooms + 1) * sizeof(*rooms));
     if (!rooms)
@@ -386,27 +461,28 @@ static int search(struct replay *p, const struct offset *since)
     if (p->n_rooms)
         memcpy(rooms, p->rooms, p->n_rooms * sizeof(*rooms));
     rooms[p->n_rooms] = p->sid;
-    int err = ring_search(
-        peers_ring(p->recovery->peers),
-        &(struct ring_search){.nsp = p->nsp, .rooms = rooms, .n_rooms = p->n_rooms + 1, .since = since},
-        on_found, p);
+    struct ring_search s = {
+        .nsp = p->nsp, .rooms = rooms, .n_rooms = p->n_rooms + 1, .since = missed->reached};
+    if (missed->fetch)
+        give_read(p, missed->fetch);
+    int err = p->err ? p->err : ring_search(peers_ring(p->recovery->peers), &s, on_found, p);
     free(rooms);
     return err ? err : p->err;
 }
 
-bool recovery_fits(struct recovery *r, const struct session *session, const struct offset *since,
+bool recovery_fits(struct recovery *r, const struct session *session, const struct recovery_missed *missed,
                    const struct entry *known)
 {
     const struct engine_options *o = &session->engine->options;
     const struct outq *q = &session->out; /* another namespace of this client may have come back already */
     uint64_t own_bytes = 4 * PACKET_BYTES + 2 * (uint64_t)LIMIT_NAMESPACE_BYTES, own_messages = 2;
     struct replay p = {.recovery = r,
-                       .offset_n = LONGER_LATER + write_offset(r, since).n,
+                       .offset_n = LONGER_LATER + write_offset(r, missed->reached).n,
                        .nsp = known->nsp,
                        .sid = known->sid,
                        .rooms = known->rooms,
                        .n_rooms = known->n_rooms};
-    return search(&p, since) == 0 && p.messages + q->messages + own_messages <= o->queue_messages &&
+    return search(&p, missed) == 0 && p.messages + q->messages + own_messages <= o->queue_messages &&
            p.bytes + p.offset_n + q->bytes + own_bytes <= o->queue_bytes;
 }
 
@@ -420,10 +496,13 @@ void recovery_let_go(struct recovery *r)
     ring_let_go(peers_ring(r->peers));
 }
 
-int recovery_replay(struct recovery *r, struct socket *s, const struct offset *since)
+int recovery_replay(struct recovery *r, struct socket *s, const struct recovery_missed *missed)
 {
-    struct replay p = {
-        .recovery = r, .socket = s, .nsp = nsp_name(s->nsp), .sid = {s->sid, ID_CHARS}, .offset = *since};
+    struct replay p = {.recovery = r,
+                       .socket = s,
+                       .nsp = nsp_name(s->nsp),
+                       .sid = {s->sid, ID_CHARS},
+                       .offset = *missed->since};
     struct span *rooms = malloc((s->n_places + 1) * sizeof(*rooms));
     if (!rooms)
         return ERR_MEMORY;
@@ -435,7 +514,7 @@ int recovery_replay(struct recovery *r, struct socket *s, const struct offset *s
     p.rooms = rooms;
     p.offset.issuer = r->options.self.tag;
     recovery_put_version(&p.offset, unsaved_version(s));
-    int err = search(&p, since);
+    int err = search(&p, missed);
     free(rooms);
     metrics_add(r->hub->metrics, METRIC_RECOVERED_EVENTS, p.messages);
     return err;

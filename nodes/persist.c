@@ -142,7 +142,7 @@ static bool build_recovery(struct persist *p, uint64_t window)
                                                 .catch_up_ms = o->config->peer_timeout_ms + CATCH_UP_MS,
                                                 .self = o->self.origin},
                      o->peers, p->directory);
-    return p->recovery != NULL;
+    return p->recovery && (!p->redis || recovery_use(p->recovery, &p->store) == 0);
 }
 
 struct persist *persist_new(const struct persist_parts *parts)

@@ -115,3 +115,40 @@ int offset_decode(struct span text, struct offset *o)
     o->issuer = get24(bytes + SUM_BYTES);
     return decode_entries(bytes + HEAD_BYTES, (size_t)n - HEAD_BYTES, o);
 }
+
+/* Where it is among the entries, or would be. Mostly near the end. */
+static unsigned place_of(const struct offset *o, uint32_t origin)
+{
+    unsigned i = o->n;
+    while (i > 0 && o->entry[i - 1].origin >= origin)
+        i--;
+    return i;
+}
+
+bool offset_names(const struct offset *o, uint32_t origin)
+{
+    unsigned i = place_of(o, origin);
+    return i < o->n && o->entry[i].origin == origin;
+}
+
+uint64_t offset_seq(const struct offset *o, uint32_t origin)
+{
+    unsigned i = place_of(o, origin);
+    return i < o->n && o->entry[i].origin == origin ? o->entry[i].seq : 0;
+}
+
+int offset_raise(struct offset *o, uint32_t origin, uint64_t seq)
+{
+    unsigned i = place_of(o, origin);
+    if (i < o->n && o->entry[i].origin == origin) {
+        if (o->entry[i].seq < seq)
+            o->entry[i].seq = seq;
+        return 0;
+    }
+    if (o->n == LIMIT_OFFSET_ORIGINS)
+        return ERR_LIMIT;
+    memmove(&o->entry[i + 1], &o->entry[i], (o->n - i) * sizeof(o->entry[0]));
+    o->entry[i] = (struct offset_entry){origin, seq};
+    o->n++;
+    return 0;
+}

@@ -5,6 +5,7 @@
 
 #include "limit.h"
 #include "span.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -28,5 +29,11 @@ ssize_t offset_encode(const struct offset *o, char *dst, size_t cap);
 /* 0, or ERR_OFFSET for any text that offset_encode() did not write (a checksum tells an application's own
  * trailing string from an offset). */
 int offset_decode(struct span text, struct offset *o);
+
+/* The number that it names of an origin; 0: none. */
+uint64_t offset_seq(const struct offset *o, uint32_t origin);
+bool offset_names(const struct offset *o, uint32_t origin);
+/* Names at least this number of an origin. ERR_LIMIT. */
+int offset_raise(struct offset *o, uint32_t origin, uint64_t seq);
 
 #endif

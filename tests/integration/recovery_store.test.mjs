@@ -276,3 +276,70 @@ test('at most one question to Redis for each client that comes back', async (t) 
   // Beside them the node renews its lease once a second.
   assert.ok(questions <= clients.length + seconds + 2, `${questions} questions in ${seconds} s`);
 });
+
+// The ring holds a second or so of what is said. 40 clients are away for longer, and come back at once.
+test('what the ring does not hold any more comes from Redis: all of it, in order, once, for all of them together', async (t) => {
+  const redis = await startRedis(t);
+  const cluster = await startCluster(t, 2, withRedis(redis, { ringBytes: 65536 }));
+  const [a, b] = cluster.nodes;
+  const clients = await Promise.all(range(0, 39).map((i) => comer(t, a, { rooms: [`r${i % 4}`, `own-${i}`] })));
+  await emit(a, { to: ['r0', 'r1', 'r2', 'r3'], args: [0] });
+  for (const one of clients) await one.has(1);
+  for (const one of clients) {
+    one.gate.shut = true;
+    one.gate.cut();
+  }
+  await eventually(() => clients.every(({ socket }) => !socket.connected), 'all to be gone');
+  const padding = 'x'.repeat(200);
+  const sayAll = async (node, from, to) => {
+    for (let n = from; n <= to; n++) await emit(node, { to: `r${n % 4}`, args: [n, padding] });
+  };
+  await Promise.all([sayAll(a, 1, 400), sayAll(b, 401, 800)]);
+  await emit(b, { to: 'own-7', args: ['own'], confirm: 'mirror' });
+  assert.ok(await metric(b, 'starling_ring_bytes') <= 65536);
+  await redis.cli('config', 'resetstat');
+  // And it goes on while they come.
+  const saying = sayAll(a, 801, 1000);
+  for (const one of clients) {
+    one.gate.server = b;
+    one.gate.shut = false;
+  }
+  for (const [i, one] of clients.entries()) assert.equal(await one.back(2), true, `client ${i}`);
+  await saying;
+  await emit(a, { args: ['end'], confirm: 'mesh' });
+  for (const [i, one] of clients.entries()) {
+    await eventually(() => one.events().at(-1) === 'end', `the end at client ${i}`);
+    const numbers = one.events().filter(Number.isInteger);
+    const of = (from, to) => range(from, to).filter((n) => n % 4 === i % 4);
+    assert.deepEqual(numbers.filter((n) => n <= 400 || n > 800), [0, ...of(1, 400), ...of(801, 1000)], `client ${i}`);
+    assert.deepEqual(numbers.filter((n) => n > 400 && n <= 800), of(401, 800), `client ${i}`);
+    assert.equal(one.events().filter((each) => each === 'own').length, Number(i === 7));
+  }
+  const { xrange } = await commandCalls(redis);
+  t.diagnostic(`${xrange} questions for ${clients.length} clients, ${await metric(b, 'starling_recovery_read_bytes_total')} bytes read`);
+  assert.equal(await metric(b, 'starling_recoveries_read_total'), clients.length);
+  assert.equal(await metric(b, 'starling_recovery_held_bytes'), 0);
+  assert.ok(xrange < clients.length, 'they share what is read');
+});
+
+test('what neither the ring nor Redis has: a new session, and no error', async (t) => {
+  const redis = await startRedis(t);
+  const cluster = await startCluster(t, 2, withRedis(redis, { ringBytes: 65536 }));
+  const [a, b] = cluster.nodes;
+  const one = await comer(t, a, { rooms: ['r'] });
+  one.gate.shut = true;
+  one.gate.cut();
+  await eventually(() => !one.socket.connected, 'it to be gone');
+  await emitAll(a, 'r', range(1, 400).map((n) => `${n} ${'x'.repeat(300)}`));
+  await mirrored(a);
+  const mirrors = (await redis.cli('keys', '*mirror*')).split('\n'); // Redis has lost the oldest, by whatever hand
+  for (const key of mirrors) await redis.cli('xtrim', key, 'maxlen', 1);
+  one.gate.server = b;
+  one.gate.shut = false;
+  assert.equal(await one.back(2), false);
+  assert.deepEqual(one.events(), []);
+  assert.equal(await metric(b, 'starling_recovery_reads_failed_total'), 1);
+  await one.join('r');
+  await emit(b, { to: 'r', args: ['on'] });
+  await one.has(1);
+});

@@ -314,7 +314,7 @@ static void build_recovery(struct station *s)
                                                           .catch_up_ms = p->peer_timeout_ms + CATCH_UP_MS,
                                                           .self = s->self},
                                s->peers, s->directory);
-    MUST(s->recovery);
+    MUST(s->recovery && recovery_use(s->recovery, &s->store) == 0);
 }
 
 void station_start(struct station *s)

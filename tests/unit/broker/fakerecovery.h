@@ -51,6 +51,7 @@ static struct node {
 static struct net net;
 static struct store_memory *memory;
 static struct engine_options engine_options; /* what new nodes get */
+static uint64_t ring_max_bytes = 64 << 20;
 
 /* ---- nodes ---- */
 
@@ -125,7 +126,7 @@ static inline void start_node(unsigned i, unsigned boot)
                               .self = n->self,
                               .peer_timeout_ms = PEER_TIMEOUT_MS,
                               .start_wait_ms = 1000,
-                              .ring = {.max_ms = KEEP_MS, .max_bytes = 64 << 20}};
+                              .ring = {.max_ms = KEEP_MS, .max_bytes = ring_max_bytes}};
     n->peers = net_start(&net, i, n->w.reactor, n->w.metrics, o, &user);
     cluster_use(n->cluster, n->peers);
     for (unsigned j = 0; j < NODES; j++)
@@ -143,7 +144,7 @@ static inline void start_node(unsigned i, unsigned boot)
                                                           .catch_up_ms = PEER_TIMEOUT_MS + 500,
                                                           .self = n->self},
                                n->peers, n->directory);
-    MUST(n->directory && n->recovery);
+    MUST(n->directory && n->recovery && (!memory || recovery_use(n->recovery, &n->store) == 0));
     if (!memory)
         on_start(n);
 }
@@ -228,7 +229,7 @@ static struct person {
     unsigned connects;
     bool is_recovered;
     char sid[ID_CHARS + 1], pid[ID_CHARS + 1], offset[LIMIT_OFFSET_BYTES];
-    char log[4096];
+    char log[8192];
 } people[PEOPLE];
 
 static inline void hear_event(struct person *p, struct span text)
