@@ -329,7 +329,7 @@ static void accept_client(struct question *q)
     q->waits_for_socket = true;
     q->until_ms = agents_now(g) + SOCKET_MS;
     HASH_ADD(hh, g->connects, sid, ID_CHARS, q);
-    joining_accept(j, q->user ? span_of(q->user) : (struct span){"", 0}, q->rooms, q->n_rooms);
+    joining_accept(j, span_of(q->user ? q->user : ""), span_of(q->data ? q->data : ""), q->rooms, q->n_rooms);
 }
 
 static void connect_answered(struct question *q, const struct agent_record *r, const struct call_at *at)
@@ -431,8 +431,6 @@ static void on_connected(void *user, struct socket *s, struct span auth)
     struct question *q;
     (void)auth;
     HASH_FIND(hh, g->connects, s->sid, ID_CHARS, q);
-    if (q && q->data)
-        socket_set_data(s, span_of(q->data));
     if (q)
         end_admission(q);
     if (s->is_recovered)

@@ -58,7 +58,8 @@ static void drop_texts(struct directory_entry *e)
     free(e->since);
     free(e->nsp);
     free(e->user);
-    e->since = e->nsp = e->user = NULL;
+    free(e->data);
+    e->since = e->nsp = e->user = e->data = NULL;
     e->nsp_n = 0;
 }
 
@@ -163,6 +164,16 @@ int directory_set_user(struct directory_entry *e, struct span user)
     return 0;
 }
 
+int directory_set_data(struct directory_entry *e, struct span data)
+{
+    char *copy = data.n ? copy_text(data) : NULL;
+    if (data.n && !copy)
+        return ERR_MEMORY;
+    free(e->data);
+    e->data = copy;
+    return 0;
+}
+
 struct directory_entry *directory_new_entry(struct directory *d, const char pid[ID_CHARS])
 {
     struct directory_entry *e = calloc(1, sizeof(*e));
@@ -224,6 +235,7 @@ static struct span serialize(struct directory_entry *e)
                           .sid = {e->sid, ID_CHARS},
                           .pid = {e->pid, ID_CHARS},
                           .user = span_of(e->user),
+                          .data = span_of(e->data ? e->data : ""),
                           .since = since_of(e)};
     for (unsigned i = 0; !e->socket && i < e->n_rooms && i < LIMIT_ROOMS_PER_SOCKET; i++)
         text.rooms[text.n_rooms++] = e->rooms[i];
@@ -274,7 +286,7 @@ int directory_enter(struct directory_entry *e, struct socket *s, const struct en
     if (e->unsaved_version && recovery_say_unsaved(s, e->unsaved_version))
         return ERR_MEMORY;
     if (e->state == ENTRY_ABSENT) {
-        if (set_texts(e, known->nsp, known->user, known->since))
+        if (set_texts(e, known->nsp, known->user, known->since) || directory_set_data(e, known->data))
             return ERR_MEMORY;
         unlink_absent(e);
         e->state = ENTRY_OPEN;

@@ -27,9 +27,9 @@ struct directory_entry {
     uint64_t epoch;
     uint64_t came_with; /* the offset with which its client came here, hashed; 0: with none, or not known */
     uint64_t version;   /* rises with each change */
-    uint64_t unsaved_version; /* that the store may not have, as the client is told; 0: it has all */
-    struct socket *socket;    /* OPEN, once it is entered */
-    char *since, *nsp, *user; /* OPEN */
+    uint64_t unsaved_version;        /* that the store may not have, as the client is told; 0: it has all */
+    struct socket *socket;           /* OPEN, once it is entered */
+    char *since, *nsp, *user, *data; /* OPEN; data: NULL is none */
     size_t nsp_n;
     const struct span *rooms; /* OPEN, before it has a socket: that this will be in; borrowed */
     unsigned n_rooms;
@@ -69,6 +69,7 @@ struct directory_entry *directory_open(struct directory *d, struct span nsp, str
                                        struct span since);
 /* OPEN only. ERR_MEMORY. */
 int directory_set_user(struct directory_entry *e, struct span user);
+int directory_set_data(struct directory_entry *e, struct span data);
 /* Writes it; done is called later, once: 0; ERR_MOVED: it is another's; ERR_STORE: it cannot be written now, and a
  * recovery elsewhere may not find it; ERR_CLOSED: the entry has ended. */
 void directory_save(struct directory_entry *e, void (*done)(void *user, int err), void *user);

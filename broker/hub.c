@@ -315,19 +315,32 @@ static struct socket *add(struct hub *h, struct nsp *nsp, const char sid[ID_CHAR
     return s;
 }
 
+static int replace_text(char **at, struct span text)
+{
+    char *copy = text.n ? strndup(text.p, text.n) : NULL;
+    if (text.n && !copy)
+        return ERR_MEMORY;
+    free(*at);
+    *at = copy;
+    return 0;
+}
+
 struct socket *hub_add(struct hub *h, struct nsp *nsp, const struct hub_newcomer *newcomer)
 {
-    char *user = newcomer->user.n ? strndup(newcomer->user.p, newcomer->user.n) : NULL;
-    bool is_there = nsp_find(nsp, (struct span){newcomer->sid, ID_CHARS}) != NULL;
-    struct socket *s = is_there || (newcomer->user.n && !user) ? NULL : add(h, nsp, newcomer->sid);
+    char *user = NULL, *data = NULL;
+    bool failed = nsp_find(nsp, (struct span){newcomer->sid, ID_CHARS}) ||
+                  replace_text(&user, newcomer->user) || replace_text(&data, newcomer->data);
+    struct socket *s = failed ? NULL : add(h, nsp, newcomer->sid);
     if (!s) {
         free(user);
+        free(data);
         return NULL;
     }
     s->session = newcomer->session;
     s->client = newcomer->client;
     s->entry = newcomer->entry;
     s->user = user;
+    s->data = data;
     s->mark = fanout_number(h->fanout);
     h->n_plain += s->session->recovery_off;
     if (h->cluster)
@@ -338,16 +351,6 @@ struct socket *hub_add(struct hub *h, struct nsp *nsp, const struct hub_newcomer
 struct socket *hub_add_far(struct hub *h, struct nsp *nsp, const char sid[ID_CHARS])
 {
     return add(h, nsp, sid);
-}
-
-static int replace_text(char **at, struct span text)
-{
-    char *copy = text.n ? strndup(text.p, text.n) : NULL;
-    if (text.n && !copy)
-        return ERR_MEMORY;
-    free(*at);
-    *at = copy;
-    return 0;
 }
 
 int socket_set_user(struct socket *s, struct span user)
@@ -362,7 +365,8 @@ int socket_set_user(struct socket *s, struct span user)
 
 int socket_set_data(struct socket *s, struct span data)
 {
-    return replace_text(&s->data, data);
+    int err = replace_text(&s->data, data);
+    return err || !s->entry ? err : directory_set_data(s->entry, data);
 }
 
 void hub_remove(struct socket *s)

@@ -168,7 +168,7 @@ struct hub_newcomer {
     struct client *client;
     const char *sid;
     struct directory_entry *entry; /* borrowed; may be NULL */
-    struct span user;              /* raw JSON, or empty */
+    struct span user, data;        /* raw JSON, or empty */
 };
 
 /* Puts a socket into a namespace; NULL without memory, or when there is one with this sid. */

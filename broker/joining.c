@@ -27,7 +27,7 @@ struct joining {
     uint32_t look_ms;
     struct timer look;
     void *data;
-    char *json_user;
+    char *json_user, *json_data;
     struct room_names {
         unsigned n;
         struct span name[];
@@ -62,6 +62,7 @@ static void free_joining(struct joining *j)
     fetch_free(&j->fetch);
     free(j->since);
     free(j->json_user);
+    free(j->json_data);
     free(j->rooms);
     free(j);
 }
@@ -97,18 +98,23 @@ static void hand_over(struct joining *j, struct socket *s)
     free_joining(j);
 }
 
+static struct span text_or_none(const char *text)
+{
+    return span_of(text ? text : "");
+}
+
 static struct socket *make_socket(struct joining *j)
 {
     struct nsp *nsp = hub_obtain(j->hub, joining_nsp(j));
     if (!nsp)
         return NULL;
-    return hub_add(
-        j->hub, nsp,
-        &(struct hub_newcomer){.session = j->session,
-                               .client = j->user.client,
-                               .sid = j->sid,
-                               .entry = j->entry,
-                               .user = j->json_user ? span_of(j->json_user) : (struct span){"", 0}});
+    return hub_add(j->hub, nsp,
+                   &(struct hub_newcomer){.session = j->session,
+                                          .client = j->user.client,
+                                          .sid = j->sid,
+                                          .entry = j->entry,
+                                          .user = text_or_none(j->json_user),
+                                          .data = text_or_none(j->json_data)});
 }
 
 static int join_rooms(struct socket *s, const struct span *rooms, unsigned n)
@@ -154,10 +160,9 @@ static void save(struct joining *j)
 static int open_entry(struct joining *j)
 {
     struct recovery *r = j->hub->recovery;
-    struct span user = j->json_user ? span_of(j->json_user) : (struct span){"", 0};
     uint64_t newest = cluster_newest(j->hub->cluster);
-    struct directory_entry *e =
-        directory_open(recovery_directory(r), joining_nsp(j), user, recovery_offset(r, newest));
+    struct directory_entry *e = directory_open(recovery_directory(r), joining_nsp(j),
+                                               text_or_none(j->json_user), recovery_offset(r, newest));
     if (!e)
         return ERR_MEMORY;
     e->came_with = j->came_with;
@@ -214,18 +219,21 @@ static struct room_names *copy_names(const struct span *rooms, unsigned n)
     return names;
 }
 
-void joining_accept(struct joining *j, struct span user, const struct span *rooms, unsigned n_rooms)
+void joining_accept(struct joining *j, struct span user, struct span data, const struct span *rooms,
+                    unsigned n_rooms)
 {
     if (user.n)
         j->json_user = strndup(user.p, user.n);
+    if (data.n)
+        j->json_data = strndup(data.p, data.n);
     if (n_rooms)
         j->rooms = copy_names(rooms, n_rooms);
     if (j->rooms && j->entry) {
         j->entry->rooms = j->rooms->name;
         j->entry->n_rooms = j->rooms->n;
     }
-    if ((user.n && !j->json_user) || (n_rooms && !j->rooms) ||
-        (j->entry && directory_set_user(j->entry, user)))
+    if ((user.n && !j->json_user) || (data.n && !j->json_data) || (n_rooms && !j->rooms) ||
+        (j->entry && (directory_set_user(j->entry, user) || directory_set_data(j->entry, data))))
         fail(j);
     else
         save(j);
@@ -236,7 +244,8 @@ void joining_accept(struct joining *j, struct span user, const struct span *room
 static void recover(struct joining *j, const struct entry *known)
 {
     j->json_user = strndup(known->user.n ? known->user.p : "", known->user.n);
-    struct socket *s = j->json_user ? make_socket(j) : NULL;
+    j->json_data = strndup(known->data.n ? known->data.p : "", known->data.n);
+    struct socket *s = j->json_user && j->json_data ? make_socket(j) : NULL;
     if (!s || join_rooms(s, known->rooms, known->n_rooms) ||
         recovery_ahead(j->hub->recovery, j->since, &s->ahead) || directory_enter(j->entry, s, known)) {
         if (s)

@@ -60,8 +60,9 @@ const struct session *joining_session(const struct joining *j);
 /* What the handler remembers. */
 void joining_set_data(struct joining *j, void *data);
 void *joining_data(const struct joining *j);
-/* After LATER, not from inside of on_connect(). user: raw JSON, or empty. */
-void joining_accept(struct joining *j, struct span user, const struct span *rooms, unsigned n_rooms);
+/* After LATER, not from inside of on_connect(). user, data: raw JSON, or empty. */
+void joining_accept(struct joining *j, struct span user, struct span data, const struct span *rooms,
+                    unsigned n_rooms);
 void joining_refuse(struct joining *j, struct span error);
 
 #endif

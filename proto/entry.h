@@ -13,6 +13,7 @@
 struct entry {
     struct span nsp, sid, pid;
     struct span user;  /* raw JSON, or empty */
+    struct span data;  /* raw JSON, or empty */
     struct span since; /* text of the offset from which on it may be given what it missed */
     unsigned n_rooms;
     struct span rooms[LIMIT_ROOMS_PER_SOCKET];
@@ -22,7 +23,7 @@ struct entry {
 int entry_write(msgpack_sbuffer *b, const struct entry *e);
 
 /* 0; spans point into bytes. Or ERR_ENTRY, and *e says nothing. Trusts nothing: namespace and rooms are checked to be
- * UTF-8 and user to be JSON. Whether since is an offset, offset_decode() says. */
+ * UTF-8, user and data to be JSON. Whether since is an offset, offset_decode() says. */
 int entry_read(struct span bytes, struct entry *e);
 
 #endif

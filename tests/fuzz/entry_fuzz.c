@@ -15,7 +15,8 @@ static struct entry entry, back;
 static bool same(const struct entry *a, const struct entry *b)
 {
     bool is_same = span_eq(a->nsp, b->nsp) && span_eq(a->sid, b->sid) && span_eq(a->pid, b->pid) &&
-                   span_eq(a->user, b->user) && span_eq(a->since, b->since) && a->n_rooms == b->n_rooms;
+                   span_eq(a->user, b->user) && span_eq(a->data, b->data) && span_eq(a->since, b->since) &&
+                   a->n_rooms == b->n_rooms;
     for (unsigned i = 0; is_same && i < a->n_rooms; i++)
         is_same = span_eq(a->rooms[i], b->rooms[i]);
     return is_same;
@@ -23,9 +24,9 @@ static bool same(const struct entry *a, const struct entry *b)
 
 /* ---- bytes ---- */
 
-static bool good_user(const msgpack_object *o)
+static bool good_json(const msgpack_object *o, uint32_t most)
 {
-    return good_utf8(o, 0, 4096) && (o->via.str.size == 0 || json_check(text_of(o), 512) == 0);
+    return good_utf8(o, 0, most) && (o->via.str.size == 0 || json_check(text_of(o), 512) == 0);
 }
 
 static bool good_rooms(const msgpack_object *o)
@@ -42,8 +43,8 @@ static bool good(const msgpack_object *o)
         return false;
     const msgpack_object *e = o->via.array.ptr;
     return e[0].type == MSGPACK_OBJECT_POSITIVE_INTEGER && e[0].via.u64 == 1 && good_namespace(&e[1]) &&
-           good_id(&e[2]) && good_id(&e[3]) && good_user(&e[4]) && good_text(&e[5], 0, 4096) &&
-           good_rooms(&e[6]);
+           good_id(&e[2]) && good_id(&e[3]) && good_json(&e[4], 4096) && good_text(&e[5], 0, 4096) &&
+           good_rooms(&e[6]) && (o->via.array.size == ELEMENTS || good_json(&e[7], 16384));
 }
 
 static void check_again(const msgpack_object *expected)
@@ -81,7 +82,7 @@ static void check_bytes(struct span bytes)
     CHECK(status == MSGPACK_UNPACK_SUCCESS || status == MSGPACK_UNPACK_NOMEM_ERROR);
     if (status == MSGPACK_UNPACK_SUCCESS) {
         CHECK((err == 0) == good(&tree.data));
-        tree.data.via.array.size = err == 0 ? ELEMENTS : tree.data.via.array.size;
+        tree.data.via.array.size = err == 0 ? ELEMENTS + (entry.data.n > 0) : tree.data.via.array.size;
         if (err == 0)
             check_again(&tree.data);
     }
@@ -104,11 +105,12 @@ static size_t draw(struct supply *s, size_t max)
     return value % (max + 1);
 }
 
-/* Texts of any length from one place each: a number as user, so that each length is JSON. */
+/* Texts of any length from one place each: a number as user and data, so that each length is JSON. */
 static void make(struct supply *s)
 {
     static const char ids[] = "CgsMo1JXq0bUu8wRk2_VCgsM-x7PzE4nd0aGt5hY";
-    static char letters[LIMIT_OFFSET_BYTES + 64], digits[LIMIT_USER_BYTES], slashes[LIMIT_NAMESPACE_BYTES];
+    static char letters[LIMIT_OFFSET_BYTES + 64], digits[LIMIT_AGENT_DATA_BYTES],
+        slashes[LIMIT_NAMESPACE_BYTES];
     for (size_t i = 0; i < sizeof(letters); i++)
         letters[i] = (char)('a' + i % 26);
     memset(digits, '7', sizeof(digits));
@@ -118,6 +120,7 @@ static void make(struct supply *s)
     entry.pid = (struct span){ids + draw(s, ENTRY_ID_CHARS), ENTRY_ID_CHARS};
     entry.user = (struct span){digits, draw(s, LIMIT_USER_BYTES)};
     entry.since = (struct span){letters + draw(s, 25), draw(s, LIMIT_OFFSET_BYTES)};
+    entry.data = (struct span){digits, draw(s, LIMIT_AGENT_DATA_BYTES)};
     entry.n_rooms = (unsigned)draw(s, LIMIT_ROOMS_PER_SOCKET);
     for (unsigned i = 0; i < entry.n_rooms; i++)
         entry.rooms[i] = (struct span){letters + i % 26, draw(s, LIMIT_ROOM_BYTES)};

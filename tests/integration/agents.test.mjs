@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { KIND, agentFor, refuse } from '../support/agent.mjs';
 import { startCluster } from '../support/cluster.mjs';
 import { MODES, call, client, connected, occurrence, received } from '../support/clients.mjs';
+import { startRedis } from '../support/redis.mjs';
 import { eventually } from '../support/servers.mjs';
 
 const RECOVERY = { recovery: 120000 };
@@ -132,6 +133,39 @@ test('agents act on sessions of all nodes', async (t) => {
   assert.deepEqual(await agents[2].request(DISCONNECT, '/', [ids[1]]), { count: 1 });
   assert.deepEqual((await gone)[0], 'io server disconnect');
   assert.deepEqual(await agents[2].request(JOIN, '/', ['nobody here'], ['x']), { count: 0 });
+});
+
+test('user, data and rooms that agents have given a session stay its own at another node', async (t) => {
+  const cluster = await startCluster(t, 3, { ...RECOVERY, redis: (await startRedis(t)).url });
+  const agent = await agentFor(t, cluster.nodes[2]);
+  agent.handlers[CONNECT] = () => ({ user: '{"name":"ann"}', data: '{"cart":[1]}', rooms: ['lobby'] });
+  await agent.request(HANDLE, { life: ['connect'] });
+  const socket = await connected(t, cluster.nodes[0], { reconnectionDelay: 50, reconnectionDelayMax: 100, ...MODES.websocket });
+  const { id } = socket;
+  const state = async () => {
+    assert.deepEqual(await agent.request(MEMBERS, '/', [id]), { count: 1 });
+    const [, , sid, node, { user, data, rooms }] = await agent.take(MEMBER);
+    assert.equal(sid, id);
+    return { node, user, data, rooms };
+  };
+  const comesTo = async (k) => {
+    socket.io.uri = cluster.nodes[k].origin;
+    await occurrence(socket, 'connect');
+    assert.deepEqual([socket.recovered, socket.id], [true, id]);
+    await eventually(async () => (await agent.request(MEMBERS, '/', [id], { limit: 0 })).count === 1, 'the session to be known');
+  };
+  assert.deepEqual(await state(), { node: 'node-0', user: '{"name":"ann"}', data: '{"cart":[1]}', rooms: ['lobby'] });
+  // It is killed before anything else is said: what CONNECT brought is in the store already.
+  const back = comesTo(1);
+  await cluster.nodes[0].kill();
+  await back;
+  assert.deepEqual(await state(), { node: 'node-1', user: '{"name":"ann"}', data: '{"cart":[1]}', rooms: ['lobby'] });
+  assert.deepEqual(await agent.request(SET, '/', [id], { user: '{"name":"zoe"}', data: '{"cart":[1,2]}' }), { count: 1 });
+  // The old node lives: it gives the session to the new one itself.
+  const moved = comesTo(2);
+  socket.io.engine.close();
+  await moved;
+  assert.deepEqual(await state(), { node: 'node-2', user: '{"name":"zoe"}', data: '{"cart":[1,2]}', rooms: ['lobby'] });
 });
 
 test('agents hear of the life of sockets, also of those whose node dies', async (t) => {

@@ -72,7 +72,7 @@ static void test_accepted_later_with_rooms(void **state)
     person_hear(p);
     assert_int_equal(p->connects, 0);
     store_memory_set_delay(nodes[0].client, 50);
-    joining_accept(handler.joining, SPAN("{\"name\":\"ann\"}"), rooms, 2);
+    joining_accept(handler.joining, SPAN("{\"name\":\"ann\"}"), SPAN("{\"n\":1}"), rooms, 2);
     assert_true(net_until(&net, has_connected, p));
     kill_node(0);
     person_loses_node(p);
@@ -83,7 +83,16 @@ static void test_accepted_later_with_rooms(void **state)
     assert_int_equal(handler.recovered, 1);
     assert_string_equal(p->log, "\"news\",1;");
     assert_string_equal(socket_of(p, 1)->user, "{\"name\":\"ann\"}");
+    assert_string_equal(socket_of(p, 1)->data, "{\"n\":1}");
     assert_int_equal(socket_of(p, 1)->n_places, 3);
+    /* What is set later, too, as often as it comes back. */
+    assert_int_equal(socket_set_data(socket_of(p, 1), SPAN("[2]")), 0);
+    directory_save(socket_of(p, 1)->entry, NULL, NULL);
+    net_run(&net, 200);
+    kill_node(1);
+    person_loses_node(p);
+    assert_true(person_come(p, 2));
+    assert_string_equal(socket_of(p, 2)->data, "[2]");
 }
 
 static void test_refused(void **state)

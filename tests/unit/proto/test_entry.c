@@ -26,7 +26,7 @@ static void *counted_realloc(void *p, size_t n)
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define SID          "CgsMo1JXq0bUu8wRk2_V"
 #define PID          "CgsM-x7PzE4nd0aGt5hY"
-#define FULLEST      273720
+#define FULLEST      290107
 
 _Static_assert(ENTRY_ID_CHARS == ID_CHARS, "ids of the bus");
 
@@ -40,8 +40,13 @@ static const char example[] =
 
 static void set_example(void)
 {
-    entry = (struct entry){SPAN("/chat"),      SPAN(SID), SPAN(PID), SPAN("{\"name\":\"ann\"}"),
-                           SPAN("~1orJrCgsM"), 2,         {{0}}};
+    entry = (struct entry){.nsp = SPAN("/chat"),
+                           .sid = SPAN(SID),
+                           .pid = SPAN(PID),
+                           .user = SPAN("{\"name\":\"ann\"}"),
+                           .data = SPAN(""),
+                           .since = SPAN("~1orJrCgsM"),
+                           .n_rooms = 2};
     entry.rooms[0] = SPAN("r");
     entry.rooms[1] = SPAN("two");
 }
@@ -58,6 +63,7 @@ static void assert_same(const struct entry *a, const struct entry *b)
     assert_span(a->sid, b->sid);
     assert_span(a->pid, b->pid);
     assert_span(a->user, b->user);
+    assert_span(a->data, b->data);
     assert_span(a->since, b->since);
     assert_int_equal(a->n_rooms, b->n_rooms);
     for (unsigned i = 0; i < a->n_rooms; i++)
@@ -122,16 +128,21 @@ static void test_usual(void **state)
     assert_round_trip(169);
 }
 
-static char as[LIMIT_USER_BYTES + LIMIT_OFFSET_BYTES], digits[LIMIT_USER_BYTES], nsp[LIMIT_NAMESPACE_BYTES];
+static char as[LIMIT_USER_BYTES + LIMIT_OFFSET_BYTES], digits[LIMIT_AGENT_DATA_BYTES],
+    nsp[LIMIT_NAMESPACE_BYTES];
 
 static void set_fullest(void)
 {
     memset(as, 'a', sizeof(as));
     memset(digits, '1', sizeof(digits));
     memset(nsp, '/', sizeof(nsp));
-    entry = (struct entry){
-        {nsp, sizeof(nsp)},     SPAN(SID), SPAN(PID), {digits, LIMIT_USER_BYTES}, {as, LIMIT_OFFSET_BYTES},
-        LIMIT_ROOMS_PER_SOCKET, {{0}}};
+    entry = (struct entry){.nsp = {nsp, sizeof(nsp)},
+                           .sid = SPAN(SID),
+                           .pid = SPAN(PID),
+                           .user = {digits, LIMIT_USER_BYTES},
+                           .data = {digits, LIMIT_AGENT_DATA_BYTES},
+                           .since = {as, LIMIT_OFFSET_BYTES},
+                           .n_rooms = LIMIT_ROOMS_PER_SOCKET};
     for (unsigned i = 0; i < LIMIT_ROOMS_PER_SOCKET; i++)
         entry.rooms[i] = (struct span){as + i, LIMIT_ROOM_BYTES};
 }
@@ -207,18 +218,22 @@ static void test_cut_or_longer(void **state)
     assert_int_equal(verdict((struct span){example, EXAMPLE_BYTES + 1}), ERR_ENTRY);
 }
 
-enum { VERSION_AT, NSP, SID_AT, PID_AT, USER, SINCE, ROOMS, BEHIND };
+enum { VERSION_AT, NSP, SID_AT, PID_AT, USER, SINCE, ROOMS, DATA, BEHIND };
 
 /* The elements of an entry, one of them replaced. */
 static int verdict_with(unsigned at, struct span element)
 {
-    struct span elements[] = {SPAN("\1"),     SPAN("\xa5/chat"), SPAN("\xb4" SID),  SPAN("\xb4" PID),
-                              SPAN("\xa2[]"), SPAN("\xa3~1x"),   SPAN("\x91\xa1r"), SPAN("")};
+    struct span elements[] = {SPAN("\1"),        SPAN("\xa5/chat"), SPAN("\xb4" SID),
+                              SPAN("\xb4" PID),  SPAN("\xa2[]"),    SPAN("\xa3~1x"),
+                              SPAN("\x91\xa1r"), SPAN(""),          SPAN("")};
+    static const char *const heads[] = {"\x97", "\x98", "\x99"};
     elements[at] = element;
-    bool is_longer = elements[BEHIND].n > 0;
+    if (at == BEHIND)
+        elements[DATA] = SPAN("\xa0");
+    size_t more = (size_t)(elements[DATA].n > 0) + (elements[BEHIND].n > 0);
     msgpack_sbuffer b;
     msgpack_sbuffer_init(&b);
-    assert_int_equal(msgpack_sbuffer_write(&b, is_longer ? "\x98" : "\x97", 1), 0);
+    assert_int_equal(msgpack_sbuffer_write(&b, heads[more], 1), 0);
     for (size_t i = 0; i < COUNT(elements); i++)
         if (elements[i].n > 0)
             assert_int_equal(msgpack_sbuffer_write(&b, elements[i].p, elements[i].n), 0);
@@ -289,6 +304,13 @@ static const struct {
     {USER, SPAN("\xc4\2[]"), ERR_ENTRY},
     {USER, SPAN("\x90"), ERR_ENTRY},
     {USER, SPAN("\xc0"), ERR_ENTRY},
+    {DATA, SPAN("\xa0"), 0},
+    {DATA, SPAN("\xa7{\"a\":1}"), 0},
+    {DATA, SPAN("\xa1{"), ERR_ENTRY},
+    {DATA, SPAN("\xa3\"\xff\""), ERR_ENTRY},
+    {DATA, SPAN("\xc4\2[]"), ERR_ENTRY},
+    {DATA, SPAN("\xda\x40\x01"), ERR_ENTRY},
+    {DATA, SPAN("\xc0"), ERR_ENTRY},
     {SINCE, SPAN("\xa0"), 0},
     {SINCE, SPAN("\xa5hello"), 0},
     {SINCE, SPAN("\xc4\1x"), ERR_ENTRY},
