@@ -1,145 +1,43 @@
-// The promise of recovery under load: many stock clients, events without a pause, and nodes killed one after the other.
+// The promise of recovery under load: many stock clients, events without a pause, and harm to nodes, networks and Redis.
 // What is lost is counted in the clients' handlers.
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { test } from 'node:test';
-import { alive, startBus } from '../support/bus.mjs';
-import { offsetOf, startFlocks, startSpeakers } from '../support/flocks.mjs';
-import { startRedis } from '../support/redis.mjs';
+import { promisify } from 'node:util';
+import { alive } from '../support/bus.mjs';
+import { metric } from '../support/clients.mjs';
+import { offsetOf } from '../support/flocks.mjs';
+import { RATE, allAreBack, finish, isReady, killOne, mirroredOf, originOf, seconds, startAll } from '../support/promise.mjs';
+import { startRedis, startSentinels } from '../support/redis.mjs';
 import { eventually, long, sanitized, sleep } from '../support/servers.mjs';
+import { starling } from '../support/up.mjs';
 
-const NODES = 3;
-const RATE = 500; // events a second
-const ROOM_SIZE = 20;
 const ROUNDS = long ? 20 : 2;
 const CLIENTS = long ? 1000 : sanitized ? 120 : 300;
+const FEWER = long ? 1000 : 120;
 const SILENT_MS = 5 * 60 * 1000;
 
-async function startAll(t) {
-  const redis = await startRedis(t);
-  const bus = await startBus(t, NODES, { redis: redis.url, recovery: 120000 });
-  const ports = Array.from({ length: NODES }, (_, k) => bus.port + 1 + k);
-  const rooms = Math.max(1, Math.floor(CLIENTS / ROOM_SIZE));
-  const flocks = await startFlocks(t, { port: bus.port, clients: CLIENTS, rooms });
-  return { redis, bus, ports, rooms, flocks };
-}
-
-const isReady = async (port) => (await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => ({}))).status === 200;
-
-// The newest number that the mirror has of the origin with this tag.
-async function mirroredOf(redis, tag) {
-  const hex = tag.toString(16).padStart(6, '0');
-  const origins = (await redis.cli('zrange', 'starling:{starling}:origins', 0, -1)).split('\n');
-  const last = await redis.cli('xrevrange', `starling:{starling}:mirror:${origins.find((each) => each.startsWith(hex))}`, '+', '-', 'count', 1);
-  return Number(last.split('-')[0]) || 0;
-}
-
-// Kills one node that has clients, and waits until it and they are back. Gives what is known of its origin.
-async function killOne(t, { bus, ports, redis, flocks }, speakers) {
-  const nodes = (await bus.nodes()).filter(({ sessions }) => sessions > 0);
-  const { index, pid, sessions } = nodes[Math.floor(Math.random() * nodes.length)];
-  const { tag } = await offsetOf(t, ports[index]);
-  const ups = flocks.connects;
-  const at = Date.now();
-  process.kill(pid, 'SIGKILL');
-  await eventually(() => flocks.up < CLIENTS, 'its clients to notice');
-  await flocks.all();
-  const took = Date.now() - at;
-  await eventually(() => isReady(ports[index]), 'the node to be back', 60000);
-  const others = ports.filter((_, k) => k !== index);
-  // What the living know of its words is settled when all of them know the same, and the mirror has no more.
-  let settled = -1;
-  await eventually(async () => {
-    const known = await Promise.all(others.map(async (port) => (await offsetOf(t, port)).positions.get(tag) ?? 0));
-    settled = Math.max(...known);
-    return known.every((each) => each === settled) && settled >= await mirroredOf(redis, tag);
-  }, 'the last words of the dead to be settled');
-  const origin = speakers.events.filter(({ via, id, answered }) => via === index && id && answered <= at).at(-1)?.id.split(':')[0];
-  t.diagnostic(`node ${index} killed with ${sessions} sessions: ${flocks.connects - ups} reconnections, all there after ${took} ms`);
-  return { index, at, origin, settled };
-}
-
-const numberOf = (id) => Number(id.split(':')[1]);
-
-// Every event is at all members of its room or at none; at none only when nobody who lives had received it.
-function account(t, events, reports, kills) {
-  const seen = events.map(() => new Set());
-  let twice = 0;
-  let disordered = 0;
-  for (const { index, got } of reports) {
-    const last = [];
-    for (const n of got) {
-      if (seen[n].has(index)) twice++;
-      seen[n].add(index);
-      if (n < last[events[n].via]) disordered++;
-      last[events[n].via] = n;
-    }
-  }
-  const members = new Map();
-  for (const { room } of reports) members.set(room, (members.get(room) ?? 0) + 1);
-  const wrong = [];
-  let refused = 0;
-  let unheard = 0; // nobody who lived had them
-  let onlyThere = 0; // of these, clients of the killed node had got
-  for (const [n, event] of events.entries()) {
-    if (seen[n].size === members.get(event.room)) continue;
-    if (!event.id && seen[n].size === 0) { // the node was not there to take it, or died over it
-      refused++;
-      continue;
-    }
-    const kill = kills.find(({ index, at }) => event.via === index && event.at <= at && (event.answered ?? Infinity) >= at - 1000);
-    const mayBeLost = kill && (!event.id || (event.id.split(':')[0] === kill.origin && numberOf(event.id) > kill.settled));
-    if (mayBeLost) {
-      unheard++;
-      onlyThere += seen[n].size > 0;
-    } else {
-      wrong.push({ n, ...event, seen: seen[n].size, kill });
-    }
-  }
-  t.diagnostic(`${events.length - refused} events (and ${refused} that no node answered, seen by nobody), ${reports.reduce((all, { got }) => all + got.length, 0)} deliveries`);
-  t.diagnostic(`loss window: ${unheard} events in ${kills.length} kills were in nobody's hands (${onlyThere} of them had reached clients of the killed node)`);
-  assert.deepEqual(wrong.slice(0, 10), [], `${wrong.length} events lost or given to some only`);
-  assert.equal(twice, 0, 'events given twice');
-  assert.equal(disordered, 0, 'events of one speaker out of order');
-}
-
-async function finish(t, all, speakers, kills) {
-  await speakers.stop();
-  const { flocks, ports } = all;
-  const [port] = ports;
-  for (let n = 1; n <= 2; n++) {
-    await speakers.say(port, { event: 'end', args: [n], confirm: 'mesh' });
-    await eventually(() => flocks.end >= n, 'the end to reach everybody', 60000);
-  }
-  const reports = await flocks.reports();
-  assert.equal(flocks.fresh, 0, 'every client that came back was recovered');
-  assert.equal(reports.reduce((sum, { fresh }) => sum + fresh, 0), 0);
-  account(t, speakers.events, reports, kills);
-  return reports;
-}
-
 test(`kill -9 of a random node, ${ROUNDS} times, under ${RATE} events/s to ${CLIENTS} clients: all are recovered, nothing is lost or doubled`, async (t) => {
-  const all = await startAll(t);
-  const { flocks, ports, rooms } = all;
-  const speakers = startSpeakers(t, { ports, rooms, rate: RATE });
+  const all = await startAll(t, { clients: CLIENTS });
+  const { flocks } = all;
+  const speakers = all.speak();
   const kills = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const before = speakers.events.length;
-    await eventually(() => speakers.events.length >= before + RATE, 'a second of events', 60000);
+    await seconds(speakers, 1);
     kills.push(await killOne(t, all, speakers));
     // And the network takes some of the others.
     const connects = flocks.connects;
     flocks.drop(5);
-    await eventually(() => flocks.connects >= connects + CLIENTS / 5, 'those that were dropped', 60000);
-    await flocks.all();
+    await allAreBack(all, connects, CLIENTS / 5);
   }
   await finish(t, all, speakers, kills);
 });
 
 test(`${CLIENTS} clients that were silent for ${SILENT_MS / 60000} minutes before the kill`, { skip: !long && 'only with --long' }, async (t) => {
-  const all = await startAll(t);
-  const { bus, ports, rooms, flocks } = all;
-  const first = startSpeakers(t, { ports, rooms, rate: RATE });
-  await eventually(() => first.events.length >= RATE, 'a second of events');
+  const all = await startAll(t, { clients: CLIENTS });
+  const { bus, ports, flocks } = all;
+  const first = all.speak();
+  await seconds(first, 1);
   await first.stop();
   // Nobody of them hears this, and the numbers go on.
   const until = Date.now() + SILENT_MS;
@@ -150,7 +48,119 @@ test(`${CLIENTS} clients that were silent for ${SILENT_MS / 60000} minutes befor
   assert.ok((await bus.nodes()).every(({ pid }) => alive(pid)));
   assert.equal(flocks.connects, CLIENTS);
   const kill = await killOne(t, all, first);
-  const second = startSpeakers(t, { ports, rooms, rate: RATE, events: first.events });
-  await eventually(() => second.events.length >= 3 * RATE, 'more events');
+  const second = all.speak({ events: first.events });
+  await seconds(second, 2);
   await finish(t, all, second, [kill]);
 });
+
+// All at once, some so that their nodes believe that they are still there.
+test(`the network of ${FEWER} clients drops, under ${RATE} events/s: all are recovered, nothing is lost or doubled`, async (t) => {
+  const all = await startAll(t, { clients: FEWER });
+  const { flocks } = all;
+  const speakers = all.speak();
+  for (let round = 0; round < (long ? 10 : 2); round++) {
+    await seconds(speakers, 1);
+    const { connects } = flocks;
+    if (round % 2) flocks.vanish(1);
+    else flocks.drop(1);
+    await allAreBack(all, connects, FEWER);
+  }
+  t.diagnostic(`${flocks.connects - FEWER} reconnections`);
+  await finish(t, all, speakers, []);
+});
+
+test(`rolling reload under ${RATE} events/s to ${FEWER} clients: all are recovered, nothing is lost or doubled`, async (t) => {
+  const all = await startAll(t, { clients: FEWER });
+  const { flocks, bus } = all;
+  const speakers = all.speak();
+  for (let round = 0; round < (long ? 3 : 1); round++) {
+    await seconds(speakers, 1);
+    const { connects } = flocks;
+    const before = (await bus.nodes()).map(({ pid }) => pid);
+    await promisify(execFile)(starling, ['reload', '--run-dir', bus.runDir]);
+    assert.ok((await bus.nodes()).every(({ pid }) => !before.includes(pid)));
+    await allAreBack(all, connects, FEWER);
+    await eventually(() => !before.some(alive), 'the old nodes to end', 60000);
+    await flocks.all();
+  }
+  t.diagnostic(`${flocks.connects - FEWER} reconnections`);
+  await finish(t, all, speakers, []);
+});
+
+const storeIsUp = async ({ ports }) => {
+  for (const port of ports) {
+    await eventually(async () => await metric({ port }, 'starling_store_up') === 1, 'the store to be up', 60000);
+    await eventually(async () => await metric({ port }, 'starling_mirror_behind') < RATE, 'the mirror to catch up', 60000);
+  }
+};
+
+// Who comes back while it is away is recovered too: its node lives. Then a node dies that has to have been written again.
+test(`Redis is started again and forgets its scripts, under ${RATE} events/s to ${FEWER} clients: all are recovered`, async (t) => {
+  const redis = await startRedis(t, { persistent: true });
+  const all = await startAll(t, { clients: FEWER, redis });
+  const { flocks } = all;
+  const speakers = all.speak();
+  const kills = [];
+  for (let round = 0; round < (long ? 5 : 1); round++) {
+    await seconds(speakers, 1);
+    await redis.cli('script', 'flush');
+    await redis.kill();
+    const { connects } = flocks;
+    flocks.drop(2);
+    await allAreBack(all, connects, FEWER / 2);
+    await redis.start();
+    await storeIsUp(all);
+    await redis.cli('script', 'flush');
+    kills.push(await killOne(t, all, speakers));
+  }
+  await finish(t, all, speakers, kills);
+});
+
+test(`Sentinel fails over, under ${RATE} events/s to ${FEWER} clients: all are recovered, nothing is lost or doubled`, async (t) => {
+  const sentinels = await startSentinels(t);
+  let { master } = sentinels;
+  const all = await startAll(t, { clients: FEWER, redis: { url: sentinels.url, cli: (...words) => master.cli(...words) } });
+  const { flocks } = all;
+  const speakers = all.speak();
+  await seconds(speakers, 1);
+  await sentinels.master.kill();
+  master = sentinels.replica;
+  const { connects } = flocks;
+  flocks.drop(2);
+  await allAreBack(all, connects, FEWER / 2);
+  await sentinels.failedOver();
+  await storeIsUp(all);
+  const kills = [await killOne(t, all, speakers)];
+  await finish(t, all, speakers, kills);
+});
+
+for (const how of ['stopped', 'killed']) {
+  test(`the whole bus is ${how} and started again, under ${RATE} events/s to ${FEWER} clients: Redis alone recovers all`, async (t) => {
+    const redis = await startRedis(t, { persistent: true });
+    const all = await startAll(t, { clients: FEWER, redis });
+    const { flocks, bus, ports } = all;
+    const speakers = all.speak();
+    const kills = [];
+    await seconds(speakers, 2);
+    const tags = await Promise.all(ports.map(async (port) => (await offsetOf(t, port)).tag));
+    const { connects } = flocks;
+    let at = Date.now();
+    if (how === 'killed') {
+      await bus.kill();
+      at = Date.now();
+      // What Redis has not got is lost: nobody lives who had it.
+      for (const [index, tag] of tags.entries()) {
+        kills.push({ index, at, origin: originOf(speakers, index, at), settled: await mirroredOf(redis, tag) });
+      }
+    } else {
+      process.kill(bus.pid, 'SIGTERM');
+      await eventually(() => bus.ended() !== undefined, 'the bus to end', 60000);
+    }
+    await all.startAgain();
+    for (const port of ports) await eventually(() => isReady(port), 'the node to be ready', 60000);
+    await allAreBack(all, connects, FEWER);
+    t.diagnostic(`all there again ${Date.now() - at} ms after the end`);
+    await seconds(speakers, 1);
+    await finish(t, all, speakers, kills);
+  });
+}

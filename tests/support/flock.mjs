@@ -35,9 +35,19 @@ setInterval(() => process.send({
   },
 }), 50).unref();
 
-process.on('message', ({ drop, report }) => {
+// As when a phone leaves the net: the connection stays, and nobody is at its end.
+function vanish({ io: manager }) {
+  const { engine } = manager;
+  if (!engine?.transport.ws) return;
+  engine.transport.close = () => {};
+  engine.transport.ws.onclose = engine.transport.ws.onerror = () => {};
+  engine._onClose('transport error');
+}
+
+process.on('message', ({ drop, gone, report }) => {
   // The network takes the connection: no Close, no last word.
   if (drop) for (const { socket, index } of clients) if (index % drop === 0) socket.io.engine?.transport.ws?.terminate();
+  if (gone) for (const { socket, index } of clients) if (index % gone === 0) vanish(socket);
   if (report) process.send({ report: clients.map(({ index, room, got, connects, fresh, downs }) => ({ index, room, got, connects, fresh, downs })) });
 });
 process.on('disconnect', () => process.exit(0));

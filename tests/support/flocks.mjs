@@ -7,7 +7,7 @@ import { eventually, root, whileRunning } from './servers.mjs';
 
 const ADDRESSES = 8;
 
-// Gives {up, connects, fresh, all(), drop(n), reports()}. fresh counts connections after the first that were no recovery.
+// Gives {up, connects, fresh, all(), drop(n), vanish(n), reports()}. fresh counts connections after the first that were no recovery.
 export async function startFlocks(context, { port, clients, rooms, processes = 4 }) {
   const each = clients / processes;
   const members = Array.from({ length: processes }, (_, k) => {
@@ -32,6 +32,7 @@ export async function startFlocks(context, { port, clients, rooms, processes = 4
     get end() { return Math.min(...members.map(({ state }) => state.end)); },
     all: () => eventually(() => sum('up') === clients, `all clients to be there (${sum('up')} of ${clients} are)`, 120000),
     drop: (every) => members.forEach(({ child }) => child.send({ drop: every })),
+    vanish: (every) => members.forEach(({ child }) => child.send({ gone: every })),
     reports: async () => (await Promise.all(members.map((member) => new Promise((resolve) => {
       member.gotReport = resolve;
       member.child.send({ report: true });
