@@ -1,6 +1,7 @@
 import { bus, busNow, connect, silenceMs } from './bus.js';
 import { element, icon, keyed, setHidden, setText } from './dom.js';
 import { age, clock } from './format.js';
+import { forgetColours } from './spark.js';
 import { texts } from './texts.js';
 import { dialog, go } from './ui.js';
 import { overview } from './views/overview.js';
@@ -87,6 +88,7 @@ function applyTheme() {
   const button = $('theme');
   button.title = texts.theme[name];
   button.setAttribute('aria-label', texts.theme[name]);
+  forgetColours();
   button.textContent = { auto: '◐', dark: '☾', light: '☀' }[name];
 }
 
@@ -137,7 +139,7 @@ addEventListener('hashchange', show);
 addEventListener('keydown', onKey);
 addEventListener('resize', () => { showPlace(); current?.update?.(); });
 document.addEventListener('visibilitychange', update);
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => current?.update?.());
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { forgetColours(); current?.update?.(); });
 $('dialog').addEventListener('click', (event) => { if (event.target === $('dialog')) $('dialog').close(); });
 bus.listeners.add(update);
 bus.onConnect = () => current?.onConnect?.();

@@ -24,6 +24,14 @@ export function setAttribute(e, name, value) {
   if (e.getAttribute(name) !== String(value)) e.setAttribute(name, value);
 }
 
+// The share of a meter's bar that is filled, in percent. Moved, not resized: nothing is laid out anew for it.
+export function fill(bar, share) {
+  const percent = Math.min(100, Math.max(0, share)).toFixed(1);
+  if (bar.filled === percent) return;
+  bar.filled = percent;
+  bar.style.transform = `translateX(${percent - 100}%)`;
+}
+
 export function setHidden(e, hidden) {
   if (e.hidden !== hidden) e.hidden = hidden;
 }

@@ -1,10 +1,28 @@
 // A line of the last 10 minutes, drawn on a canvas.
 import { element } from './dom.js';
 
+// Who asks an element for its size makes the browser lay everything out at once: it is told here instead, when that is done.
+const sizes = new ResizeObserver((entries) => {
+  for (const { target, contentRect: { width, height } } of entries) {
+    target.size = { width, height };
+    if (target.drawn) paint(target);
+  }
+});
+
+// As the theme has them, until it changes.
+let colours = new Map();
+export const forgetColours = () => { colours = new Map(); };
+
+function colourOf(name) {
+  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  return colours.get(name);
+}
+
 export function spark(label, colour = '--line') {
   const canvas = element('canvas', { class: 'spark', role: 'img', 'aria-label': label });
   canvas.colour = colour;
   canvas.label = label;
+  sizes.observe(canvas);
   return canvas;
 }
 
@@ -23,7 +41,13 @@ function young(values) {
 }
 
 export function draw(canvas, raw, format) {
-  const { clientWidth: width, clientHeight: height } = canvas;
+  canvas.drawn = { raw, format };
+  if (canvas.size) paint(canvas);
+}
+
+function paint(canvas) {
+  const { raw, format } = canvas.drawn;
+  const { width, height } = canvas.size;
   if (!width || !height) return;
   const scale = Math.min(window.devicePixelRatio || 1, 2);
   if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
@@ -36,8 +60,7 @@ export function draw(canvas, raw, format) {
   context.clearRect(0, 0, width, height);
   let top = 0;
   for (const value of values) if (value > top) top = value;
-  const style = getComputedStyle(canvas);
-  const colour = style.getPropertyValue(canvas.colour).trim();
+  const colour = colourOf(canvas.colour);
   const bottom = height - 1.5;
   const y = (value) => bottom - (top ? value / top : 0) * (height - 4);
   const x = (i) => (i / (values.length - 1)) * width;

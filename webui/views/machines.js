@@ -1,6 +1,6 @@
 import { get } from '../bus.js';
 import uPlot from '../vendor/uplot.js';
-import { element, empty, keyed, setAttribute, setHidden, setIcon, setText } from '../dom.js';
+import { element, empty, fill, keyed, setAttribute, setHidden, setIcon, setText } from '../dom.js';
 import { age, byteRate, bytes, clock, duration, percent, short } from '../format.js';
 import { texts } from '../texts.js';
 import { dialog } from '../ui.js';
@@ -14,7 +14,7 @@ function line(label) {
   const parts = { bar: element('i'), value: element('span', { class: 'num' }) };
   const root = element('div', {}, element('span', { class: 'what', title: label }, label), element('span', { class: 'meter' }, parts.bar), parts.value);
   root.show = (share, text) => {
-    parts.bar.style.width = `${Math.min(100, share)}%`;
+    fill(parts.bar, share);
     parts.bar.className = share > 90 ? 'bad' : share > 75 ? 'warn' : '';
     setText(parts.value, text);
   };
@@ -44,7 +44,7 @@ function card(first) {
 function showCores(box, cores) {
   setAttribute(box, 'aria-label', t.cores(cores.length));
   keyed(box, cores.map((core, i) => ({ i, busy: core ? core.reduce((a, b) => a + b, 0) : 0 })), ({ i }) => i, () => element('i', {}, element('b')),
-    (bar, { busy }) => { bar.firstChild.style.height = `${Math.min(100, busy)}%`; });
+    (bar, { busy }) => { bar.firstChild.style.transform = `translateY(${100 - Math.min(100, busy)}%)`; });
 }
 
 function show(root, p, { state, silent_ms, description: d, tick }) {

@@ -1,5 +1,5 @@
 import { bus, busNow, silenceMs } from '../bus.js';
-import { element, empty, keyed, setAttribute, setHidden, setIcon, setText } from '../dom.js';
+import { element, empty, fill, keyed, setAttribute, setHidden, setIcon, setText } from '../dom.js';
 import { age, bytes, byteRate, count, duration, micros, percent, rate, short, whole } from '../format.js';
 import { health, linkState, sessionsOf, stateOf } from '../health.js';
 import { mesh } from '../mesh.js';
@@ -68,7 +68,7 @@ function tile(first) {
     const ago = duration((busNow() - node.time_ms) / 1000);
     setText(p.up, node.life === 'dead' ? t.died(ago) : node.life === 'gone' ? t.went(ago) : `${t.uptime.toLowerCase()} ${duration(node.uptime_s)}`);
     setText(p.cpu, percent(node.cpu_pct));
-    p.bar.style.width = `${Math.min(100, node.cpu_pct)}%`;
+    fill(p.bar, node.cpu_pct);
     p.bar.className = node.cpu_pct > 90 ? 'bad' : node.cpu_pct > 70 ? 'warn' : '';
     for (const [figure, read] of figures) setText(p.value[figure], read(node));
     draw(p.spark, bus.trails.sum(['emits_per_s'], keyOf(node)), rate);

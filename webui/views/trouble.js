@@ -1,5 +1,5 @@
 import { bus, get } from '../bus.js';
-import { element, empty, keyed, setAttribute, setText } from '../dom.js';
+import { element, empty, fill, keyed, setAttribute, setText } from '../dom.js';
 import { bytes, clock, count, duration, utc, whole } from '../format.js';
 import { list, table } from '../table.js';
 import { texts } from '../texts.js';
@@ -25,7 +25,7 @@ function ranking(title, keys, sorted) {
       (item, { n }) => {
         setAttribute(item, 'class', n ? '' : 'zero');
         setText(item.children[1], whole(n));
-        item.children[2].firstChild.style.width = `${(100 * n) / most}%`;
+        fill(item.children[2].firstChild, (100 * n) / most);
       });
   };
   return { root, update };
