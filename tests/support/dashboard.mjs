@@ -23,7 +23,7 @@ export async function startBrowser(context) {
 }
 
 // A page of the dashboard. forgiven: complaints that the test itself makes, by a pattern.
-export async function openDashboard(context, browser, url, { forgiven = [], ...options } = {}) {
+export async function openDashboard(context, browser, url, { forgiven = [], onPage = () => {}, ...options } = {}) {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, colorScheme: 'dark', reducedMotion: 'reduce', ...options });
   page.setDefaultTimeout(PATIENCE_MS);
   const complaints = [];
@@ -35,6 +35,7 @@ export async function openDashboard(context, browser, url, { forgiven = [], ...o
     document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
   });
   afterwards(context, () => page.close());
+  onPage(page);
   await page.goto(url);
   await page.locator('.tile').first().waitFor();
   // At the end of a test, while its nodes still live.
@@ -103,8 +104,8 @@ export const VIEWS = ['overview', 'machines', 'sessions', 'rooms', 'agents', 'ev
 export const goTo = (page, view) => page.locator('#nav').getByRole('link', { name: view, exact: false }).click();
 
 // Three nodes, and stock clients on them.
-export async function world(context, { clients = 24 } = {}) {
-  const cluster = await startCluster(context, 3, { recovery: 120000 });
+export async function world(context, { clients = 24, ...options } = {}) {
+  const cluster = await startCluster(context, 3, { recovery: 120000, ...options });
   const connected = await connectClients(context, cluster.nodes, clients);
   return { cluster, clients: connected };
 }
