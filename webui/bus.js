@@ -58,6 +58,8 @@ function pathOf({ path, base_path }) {
   return path.startsWith(base_path) ? root.pathname + path.slice(base_path.length) : path;
 }
 
+export const socketPath = async () => pathOf(await key());
+
 export async function connect() {
   for (;;) {
     try {

@@ -16,7 +16,8 @@ export function table(columns, onOpen, label) {
 }
 
 // The page of a list that is shown: fetched when asked for, and again now and then while nobody pages.
-export function list({ search, columns, onOpen, load, none, nobody, controls = [], countOf, label, initial = '' }) {
+// isBare: rows that are there, but say as little as none.
+export function list({ search, columns, onOpen, load, none, nobody, isBare = () => false, controls = [], countOf, label, initial = '' }) {
   const field = element('input', { type: 'search', placeholder: search, 'aria-label': search, value: initial, autocomplete: 'off', spellcheck: 'false' });
   const total = element('span', { class: 'faint', 'aria-live': 'polite' });
   const rows = table(columns, onOpen, label);
@@ -41,7 +42,10 @@ export function list({ search, columns, onOpen, load, none, nobody, controls = [
       setText(total, countOf(told.total));
       setText(note, told.unanswered ? texts.sessions.unanswered(told.unanswered) : '');
       setHidden(rows.root, told.rows.length === 0);
-      nothing.replaceChildren(...(told.rows.length ? [] : [field.value.trim() || page ? empty(none) : nobody()]));
+      const isAsked = field.value.trim() || page;
+      if (told.rows.length === 0) nothing.replaceChildren(isAsked ? empty(none) : nobody());
+      else if (!isAsked && !told.next && isBare(told.rows)) nothing.replaceChildren(nobody());
+      else nothing.replaceChildren();
     } catch (error) {
       if (number === asked) setText(note, texts.error(error.message));
     }

@@ -70,8 +70,8 @@ export const texts = {
     processes: 'Processes of the bus',
   },
   sessions: {
-    search: 'Search by sid, user, room, address, namespace or node', none: 'No session matches.', nobody: 'Nobody is connected yet.',
-    how: 'Any Socket.IO client can: in a browser\'s console on a page of yours,', total: (n) => n, next: 'Next page', first: 'First page',
+    search: 'Search by sid, user, room, address, namespace or node', none: 'No session matches.', nobody: 'No client is connected yet.',
+    how: 'Open the chat in two tabs, or connect with any Socket.IO client:', chat: 'Open the chat', total: (n) => n, next: 'Next page', first: 'First page',
     unanswered: (n) => `${n} did not answer: the list is not complete.`, sid: 'Socket', user: 'User', node: 'Node', ns: 'Namespace', transport: 'Transport', address: 'Address', rooms: 'Rooms', connected: 'Connected',
     queue: 'Queue', messages: 'Messages in / out', gone: 'This socket is not connected any more.', detail: 'Socket', disconnect: 'Disconnect', close: 'Close its connection', join: 'Join', leave: (room) => `Leave ${room}`, roomName: 'Room to join',
     done: { disconnect: 'Disconnected.', join: 'It has joined.', leave: 'It has left.' }, failed: 'That did not work: the socket is gone.', recovered: 'Came back with all it had missed', recoverable: 'Can be recovered', yes: 'yes', no: 'no', noUser: 'not told',
@@ -104,10 +104,14 @@ export const texts = {
       mesh_holes_total: 'holes found in the mesh', mesh_lost_total: 'records of the mesh given up', mirror_lost_total: 'records that the mirror never got',
     },
   },
+  chat: {
+    title: 'Chat', how: 'Everybody who has this page open reads along: open it in a second tab. It is the stock Socket.IO client and three events of the bus.', guest: 'Guest', name: 'Your name', text: 'Message', placeholder: 'Say something', send: 'Send', lines: 'What has been said',
+    members: (n) => `${n} here`, lost: 'The connection is lost. Trying again …',
+  },
   keys: {
     title: 'Keyboard', rows: [['1 … 7', 'go to a view'], ['/', 'search in this view'], ['?', 'this help'], ['t', 'dark, light, or as the system'], ['Esc', 'close what is open']],
     marks: 'Marks', about: (version) => `Starling ${version}`, times: 'Times are those of this machine; UTC shows on hover. Rates are of the last second.',
   },
-  units: { perSecond: '/s', second: 's', nodes: ['node', 'nodes'], hosts: ['host', 'hosts'], links: ['link', 'links'], sessions: ['session', 'sessions'], sockets: ['socket', 'sockets'], rooms: ['room', 'rooms'], records: ['record', 'records'], agents: ['agent', 'agents'], clients: ['client', 'clients'], messages: ['message', 'messages'] },
+  units: { perSecond: '/s', second: 's', nodes: ['node', 'nodes'], hosts: ['host', 'hosts'], links: ['link', 'links'], sessions: ['session', 'sessions'], sockets: ['socket', 'sockets'], rooms: ['room', 'rooms'], records: ['record', 'records'], agents: ['agent', 'agents'], clients: ['client', 'clients'], people: ['person', 'people'], messages: ['message', 'messages'] },
   error: (why) => `The node does not answer: ${why}`,
 };

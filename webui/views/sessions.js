@@ -84,9 +84,10 @@ export function detail(first) {
 }
 
 export function sessions([q]) {
-  const nobody = () => empty(t.nobody, t.how, `const socket = io('${location.origin}');\nsocket.emit('bus:join', 'room-1');`);
+  const nobody = () => empty(t.nobody, element('span', {}, t.how, ' ', element('a', { href: 'chat.html', target: '_blank' }, t.chat)), `const socket = io('${location.origin}');\nsocket.emit('bus:join', 'room-1');`);
   return list({
-    search: t.search, columns, onOpen: detail, none: t.none, nobody, label: texts.views.sessions, initial: q,
+    search: t.search, columns, onOpen: detail, none: t.none, nobody, label: texts.views.sessions,
+    isBare: (rows) => rows.every(({ ns }) => ns === '/admin'), // pages as this one initial: q,
     countOf: (n) => count(n, 'sockets'),
     load: ({ q: text, after }) => get(`sessions?limit=50&q=${encodeURIComponent(text)}&after=${encodeURIComponent(after)}`),
   });
