@@ -37,7 +37,9 @@ export async function openDashboard(context, browser, url, { forgiven = [], onPa
   afterwards(context, () => page.close());
   onPage(page);
   await page.goto(url);
-  await page.locator('.tile').first().waitFor();
+  await page.locator('.tile').first().waitFor().catch(async (error) => {
+    throw new Error(`${error.message}; the page says ${JSON.stringify(await page.locator('body').innerText())}, and complains of ${JSON.stringify(complaints)}`);
+  });
   // At the end of a test, while its nodes still live.
   page.check = async () => {
     assert.deepEqual(await page.evaluate(() => window.violations), [], 'the security policy is kept');
