@@ -93,6 +93,8 @@ struct store_user {
     void *user;
     void (*on_up)(void *user);
     void (*on_down)(void *user);
+    /* It can be reached, and refuses to write; or takes what is written again. May be NULL. */
+    void (*on_refuses)(void *user, bool refuses);
 };
 
 #endif

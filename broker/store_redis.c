@@ -41,6 +41,7 @@ struct question {
 
 struct store_redis {
     struct reactor *reactor;
+    struct metrics *metrics;
     struct redis *redis;
     struct store_user user;
     char prefix[KEY_BYTES];
@@ -49,6 +50,8 @@ struct store_redis {
     struct mesh_origin self;
     uint64_t keep_ms;
     enum redis_error trouble[CALLS]; /* REDIS_ERROR_COUNT: none; as the log has it */
+    enum redis_error refusal[CALLS]; /* of APPEND and PUT, as they were answered last */
+    bool refuses;                    /* as the user has been told */
     uint64_t logged_ms[CALLS];
 };
 
@@ -143,6 +146,27 @@ static void note(struct store_redis *s, enum call call, const struct redis_reply
                   LOG_SPAN("error", text));
     else
         log_event(LOG_INFO, "store_accepts", LOG_TEXT("question", call_names[call]));
+}
+
+static void tell_refusal(struct store_redis *s)
+{
+    bool refuses = s->refusal[APPEND] != REDIS_ERROR_COUNT || s->refusal[PUT] != REDIS_ERROR_COUNT;
+    metrics_set(s->metrics, METRIC_STORE_REFUSES, refuses);
+    if (refuses != s->refuses && s->user.on_refuses)
+        s->user.on_refuses(s->user.user, refuses);
+    s->refuses = refuses;
+}
+
+/* What was refused may not be asked again, so what Redis takes again in one place it is believed to take in the other. */
+static void note_refusal(struct store_redis *s, enum call call, const struct redis_reply *reply)
+{
+    bool failed = redis_reply_kind(reply) == REDIS_ERROR && !is_duplicate(reply);
+    if (!reply || (call != APPEND && call != PUT))
+        return;
+    s->refusal[call] = failed ? redis_error_of(redis_reply_text(reply)) : REDIS_ERROR_COUNT;
+    if (call == APPEND && !failed && s->refusal[PUT] != REDIS_ERROR_WRONGTYPE)
+        s->refusal[PUT] = REDIS_ERROR_COUNT;
+    tell_refusal(s);
 }
 
 /* ---- answers ---- */
@@ -284,6 +308,7 @@ static void on_answer(struct redis_question *base, int err, const struct redis_r
     struct question *q = container_of(base, struct question, base);
     if (!is_duplicate(reply))
         note(q->store, q->call, reply);
+    note_refusal(q->store, q->call, reply);
     switch (q->call) {
     case RENEW:
         on_renewed(q, err, reply);
@@ -524,10 +549,11 @@ struct store_redis *store_redis_new(struct reactor *r, struct metrics *metrics,
     if (!s)
         return NULL;
     s->reactor = r;
+    s->metrics = metrics;
     s->user = *user;
     snprintf(s->prefix, sizeof(s->prefix), "starling:{%.64s}:", o->cluster);
     for (int call = 0; call < CALLS; call++)
-        s->trouble[call] = REDIS_ERROR_COUNT;
+        s->trouble[call] = s->refusal[call] = REDIS_ERROR_COUNT;
     s->redis = redis_new(r, metrics, &o->redis, &redis_user);
     if (!s->redis) {
         free(s);

@@ -45,7 +45,7 @@ static void on_fill(void *user, uint64_t value[STATUS_VALUES])
                           : web->stopping             ? STATUS_STOPPING
                                                       : STATUS_STARTING;
     value[STATUS_STORE] = store == PERSIST_UP     ? STATUS_STORE_UP
-                          : store == PERSIST_DOWN ? STATUS_STORE_DOWN
+                          : store != PERSIST_NONE ? STATUS_STORE_DOWN
                                                   : STATUS_STORE_NONE;
     value[STATUS_DASHBOARDS] = d->admin ? admin_pages(d->admin) : 0;
 }

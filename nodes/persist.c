@@ -25,6 +25,7 @@ struct persist {
     struct recovery *recovery;
     struct machine_redis *machines;
     atomic_int state;
+    bool refuses; /* as the store said last */
     bool is_stopping, is_resigning, is_stopped;
 };
 
@@ -61,7 +62,7 @@ uint64_t persist_keep_ms(const struct config *c)
 static void on_up(void *user)
 {
     struct persist *p = user;
-    atomic_store(&p->state, PERSIST_UP);
+    atomic_store(&p->state, p->refuses ? PERSIST_REFUSES : PERSIST_UP);
     if (p->is_stopping)
         return;
     membership_resume(p->membership);
@@ -76,6 +77,14 @@ static void on_down(void *user)
 {
     struct persist *p = user;
     atomic_store(&p->state, PERSIST_DOWN);
+}
+
+static void on_refuses(void *user, bool refuses)
+{
+    struct persist *p = user;
+    p->refuses = refuses;
+    if (atomic_load(&p->state) != PERSIST_DOWN)
+        atomic_store(&p->state, refuses ? PERSIST_REFUSES : PERSIST_UP);
 }
 
 static void on_start(void *user)
@@ -98,7 +107,7 @@ static bool build_store(struct persist *p)
     struct store_redis_options so = {.redis = {REDIS_OPTIONS_DEFAULT, .name = o->config->name},
                                      .cluster = o->config->cluster};
     const char *why;
-    struct store_user user = {.user = p, .on_up = on_up, .on_down = on_down};
+    struct store_user user = {.user = p, .on_up = on_up, .on_down = on_down, .on_refuses = on_refuses};
     if (redis_url_parse(o->config->redis, &so.redis.url, &why)) {
         log_event(LOG_ERROR, "redis_url", LOG_TEXT("error", why));
         return false;

@@ -29,7 +29,7 @@ struct persist_parts {
 };
 
 /* How the store is, for other threads. */
-enum persist_state { PERSIST_NONE, PERSIST_DOWN, PERSIST_UP };
+enum persist_state { PERSIST_NONE, PERSIST_DOWN, PERSIST_REFUSES, PERSIST_UP };
 
 /* Does a node with these options have anything to keep? */
 /* How long a client may be away; 0: recovery is off. */

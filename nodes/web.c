@@ -133,12 +133,15 @@ static void answer_health(struct visit *v, struct web *web)
 static void answer_ready(struct visit *v, struct web *web)
 {
     bool ready = atomic_load(&web->ready), draining = atomic_load(&web->draining);
-    bool degraded = web->store && atomic_load(web->store) == PERSIST_DOWN;
+    int store = web->store ? atomic_load(web->store) : PERSIST_NONE;
     visit_answer(v, ready ? 200 : 503, JSON_TYPE, "Cache-Control: no-store\r\n",
-                 ready && degraded ? SPAN("{\"ok\":true,\"state\":\"ready\",\"degraded\":\"no store\"}\n")
-                 : ready           ? SPAN("{\"ok\":true,\"state\":\"ready\"}\n")
-                 : draining        ? SPAN("{\"ok\":false,\"state\":\"draining\"}\n")
-                                   : SPAN("{\"ok\":false,\"state\":\"stopping\"}\n"));
+                 !ready && draining ? SPAN("{\"ok\":false,\"state\":\"draining\"}\n")
+                 : !ready           ? SPAN("{\"ok\":false,\"state\":\"stopping\"}\n")
+                 : store == PERSIST_DOWN
+                     ? SPAN("{\"ok\":true,\"state\":\"ready\",\"degraded\":\"no store\"}\n")
+                 : store == PERSIST_REFUSES
+                     ? SPAN("{\"ok\":true,\"state\":\"ready\",\"degraded\":\"the store refuses\"}\n")
+                     : SPAN("{\"ok\":true,\"state\":\"ready\"}\n"));
 }
 
 static void answer_metrics(struct visit *v, struct web *web)

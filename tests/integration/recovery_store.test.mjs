@@ -1,12 +1,15 @@
 // Recovery while harm comes to Redis, and with nothing but Redis left.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { test } from 'node:test';
 import { startBus, temporary } from '../support/bus.mjs';
 import { call, metric, occurrence } from '../support/clients.mjs';
 import { startCluster } from '../support/cluster.mjs';
 import { comer, emit, emitAll, range } from '../support/comer.mjs';
+import { offsetOf } from '../support/flocks.mjs';
 import { commandCalls, startRedis, startSentinels } from '../support/redis.mjs';
 import { eventually, freePort } from '../support/servers.mjs';
+import { request } from '../support/wire.mjs';
 
 const withRedis = (redis, options) => ({ recovery: 120000, redis: redis.url, ...options });
 const storeIsUp = (node) => eventually(async () => await metric(node, 'starling_store_up') === 1, 'the store to be up');
@@ -244,6 +247,71 @@ test('rolling reload: everybody comes back to a new node, with all rooms, and mi
     const { ok } = await call(one.socket, 'bus:emit', { to: `own-${i}`, event: 'own', args: [i], echo: true });
     assert.ok(ok);
     await one.has(1, 'own');
+  }
+});
+
+// Each is named in the log and seen from outside, nobody waits, and when it is over all is as it was.
+test('Redis is full, has no disk, too few replicas, foreign keys, or may not be written: named, and over when it is over', async (t) => {
+  const data = temporary(t);
+  const redis = await startRedis(t, { persistent: true, options: ['--dir', data, '--appendonly', 'no'] });
+  const cluster = await startCluster(t, 2, withRedis(redis));
+  const [a, b] = cluster.nodes;
+  const readyz = async (node) => (await fetch(`${node.origin}/readyz`)).json();
+  const settings = (...words) => redis.cli('config', 'set', ...words);
+  const { tag } = await offsetOf(t, a.port);
+  const key = `starling:{starling}:sessions:${tag.toString(16).padStart(6, '0')}`;
+  const troubles = [
+    ['OOM', () => settings('maxmemory', 1), () => settings('maxmemory', 0)],
+    ['MISCONF', async () => {
+      fs.rmSync(data, { recursive: true });
+      await settings('save', '1 1');
+      await redis.cli('bgsave').catch(() => {});
+      await eventually(async () => /rdb_last_bgsave_status:err/.test(await redis.cli('info', 'persistence')), 'a failed save');
+    }, () => settings('save', '')],
+    ['NOREPLICAS', () => settings('min-replicas-to-write', 1), () => settings('min-replicas-to-write', 0)],
+    ['WRONGTYPE', () => redis.cli('set', key, 'x'), () => redis.cli('del', key)],
+  ];
+  const clients = [];
+  for (const [kind, begin, end] of troubles) {
+    await eventually(async () => (await readyz(a)).degraded === undefined, 'all to be well');
+    await begin();
+    const began = Date.now();
+    const one = await comer(t, a, { rooms: [`room-${kind}`] });
+    t.diagnostic(`${kind}: connect and join took ${Date.now() - began} ms`);
+    await eventually(async () => (await readyz(a)).degraded === 'the store refuses', `${kind} to be seen`);
+    assert.equal(await metric(a, 'starling_store_refuses'), 1);
+    assert.ok((await request(a, { target: '/metrics' })).text.match(new RegExp(`starling_store_errors_total\\{kind="${kind}"\\} [1-9]`)), kind);
+    await eventually(() => new RegExp(`store_refuses.*${kind}`).test(a.output()), `${kind} in the log`);
+    await emit(b, { to: `room-${kind}`, args: [kind] });
+    await one.has(1);
+    await end();
+    clients.push(one);
+  }
+  await eventually(async () => (await readyz(a)).degraded === undefined, 'all to be well');
+  assert.equal(await metric(a, 'starling_store_refuses'), 0);
+  assert.equal(await metric(a, 'starling_store_up'), 1);
+  await eventually(async () => Number(await redis.cli('hlen', key)) >= troubles.length, 'the sessions to be written');
+  await mirrored(a);
+  // Read-only: it has become somebody's replica, and is looked for elsewhere.
+  await redis.cli('replicaof', '127.0.0.1', 1);
+  await eventually(async () => (await readyz(a)).degraded === 'no store', 'the replica to be seen');
+  await redis.cli('replicaof', 'no', 'one');
+  await storeIsUp(a);
+  await storeIsUp(b);
+  await mirrored(a);
+  for (const [i, one] of clients.entries()) {
+    one.gate.shut = true;
+    one.gate.server = b;
+    assert.equal(one.events()[0], troubles[i][0]);
+  }
+  await a.kill();
+  await eventually(() => clients.every(({ socket }) => !socket.connected), 'all to be gone');
+  for (const [kind] of troubles) await emit(b, { to: `room-${kind}`, args: ['missed'] });
+  for (const one of clients) one.gate.shut = false;
+  for (const [i, one] of clients.entries()) {
+    assert.equal(await one.back(2), true, troubles[i][0]);
+    await one.has(2);
+    assert.deepEqual(one.events(), [troubles[i][0], 'missed']);
   }
 });
 

@@ -33,7 +33,7 @@ setInterval(() => process.send({
     fresh: sum(({ fresh }) => fresh),
     end: Math.min(...clients.map(({ end }) => end)),
   },
-}), 50).unref();
+}, () => { /* the test may be over */ }), 50).unref();
 
 // As when a phone leaves the net: the connection stays, and nobody is at its end.
 function vanish({ io: manager }) {
