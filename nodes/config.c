@@ -352,6 +352,18 @@ static int set_name(struct config *config)
     return set_text(&config->name, host) ? 0 : 1;
 }
 
+/* What must not be seen in a list of processes may come from there. */
+static int read_environment(struct config *config, const struct place *where)
+{
+    const char *url = getenv("STARLING_REDIS");
+
+    if (config->redis[0] || !url || !url[0])
+        return 0;
+    if (!check_redis(url))
+        return fail(where, "$STARLING_REDIS takes %s, not \"%s\"", table[CONFIG_OPTION_redis].takes, url);
+    return set_text(&config->redis, url) ? 0 : 1;
+}
+
 int config_parse(int argc, char **argv, enum config_program program, struct config *config)
 {
     struct place where = {program, FROM_COMMAND, NULL, 0};
@@ -361,6 +373,8 @@ int config_parse(int argc, char **argv, enum config_program program, struct conf
     rc = set_defaults(config);
     for (int i = 1; i < argc && rc == 0; i += used)
         rc = read_argument(config, argv[i], i + 1 < argc ? argv[i + 1] : NULL, &where, &used);
+    if (rc == 0)
+        rc = read_environment(config, &where);
     if (rc == 0)
         rc = set_name(config);
     return rc ? rc : config_check(config, program);
@@ -465,7 +479,7 @@ char **config_node_arguments(const struct config *config)
     size_t n = 0;
 
     for (size_t i = 0; arguments && i < CONFIG_OPTION_COUNT; i++) {
-        if (table[i].who != BOTH || config->source[i] == FROM_DEFAULT)
+        if (table[i].who != BOTH || config->source[i] == FROM_DEFAULT || i == CONFIG_OPTION_redis)
             continue;
         arguments[n] = option_text(config, &table[i]);
         if (!arguments[n++]) {

@@ -56,7 +56,8 @@ const char *config_find_fixed(const struct config *now, const struct config *wan
                               enum config_program program);
 
 /* The options that starling-node shares with `starling up` and that were given, as arguments ("--key=value")
- * that end with NULL: malloc()ed, each and all, or NULL without memory. */
+ * that end with NULL: malloc()ed, each and all, or NULL without memory. Not redis, whose URL may hold a password: a node
+ * gets it as $STARLING_REDIS. */
 char **config_node_arguments(const struct config *config);
 
 /* The options of a program as --help shows them. */

@@ -161,7 +161,7 @@ int control_ask(const struct rundir *dir, const char *request, char text[RUNDIR_
     if (fd < 0)
         return ERR_SYSTEM;
     rc = exchange(fd, &address, request, text);
-    saved = errno;
+    saved = errno == EAGAIN ? ETIMEDOUT : errno;
     close(fd);
     errno = saved;
     return rc;

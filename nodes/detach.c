@@ -20,7 +20,9 @@ static int wait_for(int fd, pid_t pid)
     if (how == DONE)
         return 0;
     if (how == FAILED) {
-        fprintf(stderr, "starling up: a node does not come up; the others run in the background (pid %d)\n",
+        fprintf(stderr,
+                "starling up: a node does not come up (see starling logs); the others run in the background "
+                "(pid %d)\n",
                 (int)pid);
         return 1;
     }

@@ -87,6 +87,9 @@ static void check_program(struct doctor *d)
             line);
     else
         say(d, GOOD, "program", "%s", line);
+    if (d->s->config.agent && !rundir_program("starling-agent", program))
+        say(d, WRONG, "program", "cannot run %s: %s; install it there, or leave --agent out", program,
+            strerror(errno));
 }
 
 static void check_libraries(struct doctor *d)
@@ -170,7 +173,7 @@ static void check_ports(struct doctor *d)
     for (unsigned i = 0; i < s->config.nodes && !bad; i++)
         bad = ports_find_bad(s, i, problem, sizeof problem);
     if (bad)
-        say(d, WRONG, "ports", "%s; stop that program, or give another --port", problem);
+        say(d, WRONG, "ports", "%s; free it, or give another --port or --bind", problem);
     else
         say(d, GOOD, "ports", "%" PRIu32 " to %" PRIu32 " are free", s->config.port,
             ports_highest(s, s->config.nodes));

@@ -101,11 +101,6 @@ char **launch_arguments(struct process_owner *owner, const struct process *p)
 
     for (char **shared = s->shared; good && *shared; shared++)
         good = add(argv, &n, "%s", *shared);
-    /* "private" is our word. */
-    if (good && redis_server_url(&s->redis)[0])
-        good = add(argv, &n, "--redis=%s", redis_server_url(&s->redis));
-    else if (good && strcmp(s->config.redis, "private") == 0)
-        good = add(argv, &n, "--redis=none");
     good = good && add_paths(s, argv, &n, p);
     if (good && s->config.peers[0])
         good = add(argv, &n, "--mesh-port=%" PRIu32,
@@ -118,12 +113,21 @@ char **launch_arguments(struct process_owner *owner, const struct process *p)
     return NULL;
 }
 
+/* "private" is our word. */
+static const char *redis_of(const struct supervisor *s)
+{
+    if (redis_server_url(&s->redis)[0])
+        return redis_server_url(&s->redis);
+    return strcmp(s->config.redis, "private") == 0 ? "none" : s->config.redis;
+}
+
 /* The node opens the file by itself; before that there may be something to say as well. */
 void launch_in_child(struct process_owner *owner, const struct process *p)
 {
     struct supervisor *s = supervisor_of(owner);
     char path[PATH_MAX];
 
+    setenv("STARLING_REDIS", redis_of(s), 1);
     if (s->config.log_bytes > 0 &&
         snprintf(path, sizeof path, "%s/node-%u.log", s->dir.path, p->index) < (int)sizeof path)
         logfile_open(&(struct logfile){.path = path});

@@ -31,13 +31,13 @@ static const char *restart(struct supervisor *s, unsigned index, char *problem, 
     return NULL;
 }
 
-static const char *restart_agent(struct supervisor *s)
+static const char *restart_other(struct process *p, const char *without)
 {
-    if (s->monitor.process.state == PROCESS_STOPPED)
-        return "this bus runs without --agent";
-    if (process_is_leaving(&s->monitor.process))
-        return "the agent is being stopped";
-    process_handle(&s->monitor.process, PROCESS_RESTART);
+    if (p->state == PROCESS_STOPPED)
+        return without;
+    if (process_is_leaving(p))
+        return "it is being stopped";
+    process_handle(p, PROCESS_RESTART);
     return NULL;
 }
 
@@ -130,7 +130,9 @@ void orders_take(struct supervisor *s, const char *request)
     else if (strcmp(request, "reload") == 0)
         answer(s, reload(s, problem, sizeof problem));
     else if (strcmp(request, "restart agent") == 0)
-        answer(s, restart_agent(s));
+        answer(s, restart_other(&s->monitor.process, "this bus runs without --agent"));
+    else if (strcmp(request, "restart redis") == 0)
+        answer(s, restart_other(&s->redis.process, "this bus has no redis-server of its own"));
     else if (sscanf(request, "restart %3u%c", &number, &rest) == 1)
         answer(s, restart(s, number, problem, sizeof problem));
     else if (sscanf(request, "scale %3u%c", &number, &rest) == 1)

@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TIMEOUT_MS = 1000, SAMPLE_MS = 250, TOP_EVERY_MS = 1000, ROWS_MAX = RUNDIR_NODES_MAX + 1 };
+enum { TIMEOUT_MS = 1000, SAMPLE_MS = 250, TOP_EVERY_MS = 1000, ROWS_MAX = RUNDIR_NODES_MAX + 2 };
 
 static uint64_t now_ms(clockid_t clock)
 {
@@ -70,15 +70,52 @@ static void sample_process(pid_t pid, struct sample *sample)
     }
 }
 
-/* The nodes, and the agent when there is one. */
-static unsigned count_rows(const struct rundir_state *state)
+/* The process of a row behind the nodes; NULL: no more. */
+static const struct process_record *other_at(const struct rundir_state *state, unsigned i, const char **name)
 {
-    return state->nodes_n + (strcmp(state->agent.process.state, "stopped") != 0);
+    const struct process_record *others[] = {&state->agent, &state->redis};
+    static const char *const names[] = {"agent", "redis"};
+
+    for (size_t k = 0; k < sizeof others / sizeof others[0]; k++) {
+        if (strcmp(others[k]->state, "stopped") != 0 && i-- == 0) {
+            *name = names[k];
+            return others[k];
+        }
+    }
+    return NULL;
 }
 
-static const struct rundir_node *row_at(const struct rundir_state *state, unsigned i)
+struct row {
+    char name[16];
+    struct rundir_node node; /* port 0: another process */
+};
+
+static bool row_at(const struct rundir_state *state, unsigned i, struct row *row)
 {
-    return i < state->nodes_n ? &state->nodes[i] : &state->agent;
+    const char *name;
+    const struct process_record *other;
+
+    if (i < state->nodes_n) {
+        snprintf(row->name, sizeof row->name, "%u", i);
+        row->node = state->nodes[i];
+        return true;
+    }
+    other = other_at(state, i - state->nodes_n, &name);
+    if (!other)
+        return false;
+    snprintf(row->name, sizeof row->name, "%s", name);
+    row->node = (struct rundir_node){.process = *other, .core = -1};
+    return true;
+}
+
+static unsigned count_rows(const struct rundir_state *state)
+{
+    struct row row;
+    unsigned n = state->nodes_n;
+
+    while (row_at(state, n, &row))
+        n++;
+    return n;
 }
 
 /* A node that did not answer the first time is not asked again: it would cost its time-out twice. */
@@ -131,17 +168,14 @@ struct fields {
     char text[FIELD_COUNT][FIELD_SIZE];
 };
 
-static struct fields describe_node(unsigned index, const struct rundir_node *node, const struct sample *first,
-                                   const struct sample *second)
+static struct fields describe(const struct row *row, const struct sample *first, const struct sample *second)
 {
+    const struct rundir_node *node = &row->node;
     struct fields f;
     bool lives = node->process.pid > 0;
     double seconds = (double)(second->at_ms - first->at_ms) / 1000;
 
-    if (node->port > 0)
-        put_field(f.text[0], true, 0, index);
-    else
-        snprintf(f.text[0], FIELD_SIZE, "agent");
+    snprintf(f.text[0], FIELD_SIZE, "%s", row->name);
     put_field(f.text[1], lives, 0, node->process.pid);
     put_field(f.text[2], node->core >= 0, 0, node->core);
     put_field(f.text[3], node->port > 0, 0, node->port);
@@ -195,33 +229,36 @@ static void print_redis(const struct rundir_state *state)
         return;
     }
     if (state->redis.pid > 0)
-        printf("{\"pid\":%d,\"state\":\"%s\",\"restarts\":%u", (int)state->redis.pid, state->redis.state,
-               state->redis.restarts);
+        printf("{\"pid\":%d", (int)state->redis.pid);
     else
         printf("{\"pid\":null");
+    if (strcmp(state->redis.state, "stopped") != 0)
+        printf(",\"state\":\"%s\",\"restarts\":%u", state->redis.state, state->redis.restarts);
     printf(",\"url\":%.*s}", (int)json_quote(url, span_of(state->redis_url)), url);
 }
 
 static void take_first_samples(const struct rundir_state *state, struct sample *first)
 {
-    for (unsigned i = 0; i < count_rows(state); i++)
-        first[i] = take_sample(state->bind, row_at(state, i), true);
+    struct row row;
+
+    for (unsigned i = 0; row_at(state, i, &row); i++)
+        first[i] = take_sample(state->bind, &row.node, true);
 }
 
-static struct fields describe_row(const struct rundir_state *state, unsigned i, const struct sample *first,
-                                  struct sample *second)
+static struct fields describe_again(const char *address, const struct row *row, const struct sample *first,
+                                    struct sample *second)
 {
-    const struct rundir_node *node = row_at(state, i);
-
-    second[i] = take_sample(state->bind, node, first[i].emits >= 0);
-    return describe_node(i, node, &first[i], &second[i]);
+    *second = take_sample(address, &row->node, first->emits >= 0);
+    return describe(row, first, second);
 }
 
 static void print_rows(const struct rundir_state *state, const struct sample *first, struct sample *second)
 {
+    struct row row;
+
     print_titles();
-    for (unsigned i = 0; i < count_rows(state); i++) {
-        struct fields f = describe_row(state, i, first, second);
+    for (unsigned i = 0; row_at(state, i, &row); i++) {
+        struct fields f = describe_again(state->bind, &row, &first[i], &second[i]);
         print_row(&f);
     }
 }
@@ -229,23 +266,19 @@ static void print_rows(const struct rundir_state *state, const struct sample *fi
 static void print_state(pid_t supervisor, const struct rundir_state *state, const struct sample *first,
                         struct sample *second)
 {
+    bool has_agent = strcmp(state->agent.state, "stopped") != 0; /* whose row is the first behind the nodes */
+    struct row row;
+
     printf("{\"supervisor\":{\"pid\":%d},\"redis\":", (int)supervisor);
     print_redis(state);
     printf(",\"nodes\":[");
-    for (unsigned i = 0; i < state->nodes_n; i++) {
-        struct fields f = describe_row(state, i, first, second);
-        if (i > 0)
-            putchar(',');
-        print_json(&f, true);
+    for (unsigned i = 0; i < state->nodes_n + has_agent && row_at(state, i, &row); i++) {
+        struct fields f = describe_again(state->bind, &row, &first[i], &second[i]);
+        bool is_node = i < state->nodes_n;
+        printf("%s", !is_node ? "],\"agent\":" : i > 0 ? "," : "");
+        print_json(&f, is_node);
     }
-    printf("],\"agent\":");
-    if (count_rows(state) > state->nodes_n) {
-        struct fields f = describe_row(state, state->nodes_n, first, second);
-        print_json(&f, false);
-    } else {
-        printf("null");
-    }
-    printf("}\n");
+    printf("%s}\n", has_agent ? "" : "],\"agent\":null");
 }
 
 int verb_ps(int argc, char **argv)
@@ -278,10 +311,11 @@ static void print_sums(const struct rundir_state *state, const struct sample *fi
 {
     double cpu = 0, rss = 0, sessions = 0, emits = 0;
     unsigned restarts = 0;
+    struct row row;
 
-    for (unsigned i = 0; i < count_rows(state); i++) {
+    for (unsigned i = 0; row_at(state, i, &row); i++) {
         double seconds = (double)(second[i].at_ms - first[i].at_ms) / 1000;
-        restarts += row_at(state, i)->process.restarts;
+        restarts += row.node.process.restarts;
         rss += second[i].rss_bytes > 0 ? second[i].rss_bytes : 0;
         sessions += second[i].sessions > 0 ? second[i].sessions : 0;
         if (seconds <= 0)
@@ -294,6 +328,14 @@ static void print_sums(const struct rundir_state *state, const struct sample *fi
     printf("%5s%53u%9.1f%12.0f%10.0f%13.1f\n", "ALL", restarts, cpu, rss, sessions, emits);
 }
 
+/* Without the user and the password, which are nothing for a screen. */
+static const char *redis_place(const char *url)
+{
+    const char *at = strrchr(url, '@');
+
+    return at ? at + 1 : url[0] ? url : "none";
+}
+
 /* One screen from the samples of a second ago, and new samples. The processes may be others by now. */
 static void print_screen(const struct rundir_state *state, struct sample *first, pid_t supervisor,
                          bool is_first)
@@ -303,7 +345,7 @@ static void print_screen(const struct rundir_state *state, struct sample *first,
     if (is_first)
         take_first_samples(state, first);
     printf("\033[H\033[2Jstarling: http://%s:%" PRIu32 ", supervisor %d, redis %s%s\n\n", state->bind,
-           state->port, (int)supervisor, state->redis_url[0] ? state->redis_url : "none",
+           state->port, (int)supervisor, redis_place(state->redis_url),
            state->reloading ? ", reloading" : "");
     print_rows(state, first, second);
     print_sums(state, first, second);

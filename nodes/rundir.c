@@ -242,9 +242,9 @@ static void put_rest(FILE *to, const struct rundir_state *state)
         put_text(to, "url", state->redis_url);
         fputc('}', to);
     }
-    if (strcmp(state->agent.process.state, "stopped") != 0) {
+    if (strcmp(state->agent.state, "stopped") != 0) {
         fputs(",\"agent\":{", to);
-        put_process(to, &state->agent.process);
+        put_process(to, &state->agent);
         fputc('}', to);
     }
     fprintf(to, ",\"reloads\":%" PRIu32 ",\"reloading\":%s,", state->reloads,
@@ -320,6 +320,7 @@ static int parse_node(struct span entry, struct rundir_node *node)
 
 static int parse_rest(struct span text, struct rundir_state *state)
 {
+    const struct process_record none = {.state = "stopped"};
     struct span old = json_get(text, "old"), redis = json_get(text, "redis"), agent = json_get(text, "agent");
     uint64_t reloads, index;
 
@@ -331,12 +332,12 @@ static int parse_rest(struct span text, struct rundir_state *state)
     if (old.n > 0 &&
         (!get_number(text, "old_index", RUNDIR_NODES_MAX - 1, &index) || parse_node(old, &state->old)))
         return ERR_JSON;
+    state->agent = state->redis = none;
     state->old_index = old.n > 0 ? (uint32_t)index : 0;
     if (redis.n > 0 && (parse_process(redis, &state->redis) ||
                         !get_text(redis, "url", state->redis_url, sizeof state->redis_url)))
         return ERR_JSON;
-    state->agent = (struct rundir_node){.process.state = "stopped", .core = -1};
-    return agent.n > 0 ? parse_process(agent, &state->agent.process) : 0;
+    return agent.n > 0 ? parse_process(agent, &state->agent) : 0;
 }
 
 int rundir_parse(struct span text, struct rundir_state *state)
@@ -400,7 +401,7 @@ int rundir_load(const struct rundir *dir, struct rundir_state *state)
     if (rc == 0 && get_text((struct span){text, n}, "boot", saved_boot, sizeof saved_boot) &&
         strcmp(boot, saved_boot) == 0)
         return 0;
-    state->redis.pid = state->old.process.pid = state->agent.process.pid = 0;
+    state->redis.pid = state->old.process.pid = state->agent.pid = 0;
     for (uint32_t i = 0; i < state->nodes_n; i++)
         state->nodes[i].process.pid = 0;
     return rc;
@@ -446,7 +447,7 @@ unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX + 
 static unsigned find_orphan(const struct rundir *dir, bool is_agent, pid_t *pid)
 {
     struct rundir_state state;
-    const struct process_record *process = is_agent ? &state.agent.process : &state.redis;
+    const struct process_record *process = is_agent ? &state.agent : &state.redis;
 
     if (rundir_load(dir, &state) != 0 || !lives(process))
         return 0;

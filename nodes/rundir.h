@@ -27,8 +27,8 @@ struct rundir_state {
     } nodes[RUNDIR_NODES_MAX]; /* by their index */
     struct rundir_node old;    /* drains after a reload; no pid: none */
     uint32_t old_index;
-    struct rundir_node agent;    /* that watches the machine; STOPPED: none */
-    struct process_record redis; /* of this bus alone */
+    struct process_record agent; /* that watches the machine; "stopped": none */
+    struct process_record redis; /* of this bus alone; "stopped": none */
     char redis_url[256];         /* "": none */
     uint32_t reloads;            /* that have begun */
     bool reloading;

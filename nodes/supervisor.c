@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -86,8 +87,7 @@ static void describe(const struct supervisor *s, struct rundir_state *state)
         describe_node(s, &s->nodes[i], &state->nodes[i]);
     describe_node(s, &s->reload.old, &state->old);
     process_describe(&s->redis.process, &state->redis);
-    state->agent.core = -1;
-    process_describe(&s->monitor.process, &state->agent.process);
+    process_describe(&s->monitor.process, &state->agent);
 }
 
 size_t supervisor_format(const struct supervisor *s, char text[RUNDIR_TEXT_BYTES])
@@ -421,6 +421,7 @@ static int prepare(struct supervisor *s)
 {
     int rc;
 
+    umask(0077); /* all that lies in the run directory is its owner's alone */
     rundir_init(&s->dir, s->config.run_dir);
     find_cores(s);
     rc = check_config(s);

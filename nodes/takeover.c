@@ -59,7 +59,7 @@ int takeover_run(struct supervisor *s)
         return refuse(s, &state);
     if (redis_server_adopt(&s->redis, &state.redis))
         fprintf(stderr, "redis: pid %d is taken over\n", (int)s->redis.process.pid);
-    if (monitor_adopt(&s->monitor, &state.agent.process))
+    if (monitor_adopt(&s->monitor, &state.agent))
         fprintf(stderr, "agent: pid %d is taken over\n", (int)s->monitor.process.pid);
     if (nodes > 0)
         adopt_nodes(s, &state);

@@ -10,7 +10,8 @@ enum {
     CHANGE_TIMEOUT_MS = 30000,
     KILL_AFTER_MS = 1600,
     REDIS_KILL_AFTER_MS = 10000,
-    AGENT = RUNDIR_NODES_MAX, /* for its index */
+    AGENT = RUNDIR_NODES_MAX, /* in the place of an index */
+    REDIS,
 };
 
 static bool in_state(const struct rundir_node *node, const char *name)
@@ -65,18 +66,28 @@ static int change(const char *verb, const struct rundir *dir, const char *reques
     return wait_until(verb, dir, done, &before, number);
 }
 
-static const struct rundir_node *node_at(const struct rundir_state *state, unsigned index)
+static const struct process_record *process_at(const struct rundir_state *state, unsigned index)
 {
-    return index == AGENT ? &state->agent : index < state->nodes_n ? &state->nodes[index] : NULL;
+    if (index == AGENT)
+        return &state->agent;
+    if (index == REDIS)
+        return &state->redis;
+    return index < state->nodes_n ? &state->nodes[index].process : NULL;
 }
 
 static int restarted(const struct rundir_state *now, const struct rundir_state *before, unsigned index)
 {
-    const struct rundir_node *node = node_at(now, index), *old = node_at(before, index);
+    const struct process_record *process = process_at(now, index), *old = process_at(before, index);
 
-    if (!node || !old || in_state(node, "errored"))
+    if (!process || !old || strcmp(process->state, "errored") == 0)
         return -1;
-    return node->process.restarts != old->process.restarts && in_state(node, "ready");
+    return process->restarts != old->restarts && strcmp(process->state, "ready") == 0;
+}
+
+static bool parse_process(const char *text, unsigned *index)
+{
+    *index = strcmp(text, "agent") == 0 ? AGENT : strcmp(text, "redis") == 0 ? REDIS : 0;
+    return *index > 0 || verb_parse_number(text, RUNDIR_NODES_MAX - 1, index);
 }
 
 int verb_restart(int argc, char **argv)
@@ -84,19 +95,18 @@ int verb_restart(int argc, char **argv)
     struct verb_options o;
     struct rundir dir;
     pid_t supervisor;
-    unsigned index = AGENT;
+    unsigned index;
     char request[CONTROL_REQUEST_BYTES];
     int rc = verb_find(argc, argv, " --run-dir ", 1, &o, &dir, &supervisor);
 
     if (rc != 0)
         return rc;
-    if (o.arguments_n != 1 || (strcmp(o.arguments[0], "agent") != 0 &&
-                               !verb_parse_number(o.arguments[0], RUNDIR_NODES_MAX - 1, &index)))
-        return verb_usage("restart", "takes the index of a node, from 0 to 98, or agent", "");
-    if (index == AGENT)
-        snprintf(request, sizeof request, "restart agent");
-    else
+    if (o.arguments_n != 1 || !parse_process(o.arguments[0], &index))
+        return verb_usage("restart", "takes the index of a node, from 0 to 98, or agent or redis", "");
+    if (index < AGENT)
         snprintf(request, sizeof request, "restart %u", index);
+    else
+        snprintf(request, sizeof request, "restart %s", o.arguments[0]);
     return change("restart", &dir, request, restarted, index);
 }
 
@@ -218,8 +228,11 @@ int verb_stop(int argc, char **argv)
     }
     while (rundir_holder(&dir) == pid) {
         if (verb_now_ms() > deadline_ms) {
-            fprintf(stderr, "starling stop: pid %d is still there after %d s\n", (int)pid,
-                    STOP_TIMEOUT_MS / 1000);
+            fprintf(stderr,
+                    "starling stop: pid %d is still there after %d s; after a kill -9 of it another starling "
+                    "stop "
+                    "ends what it has left\n",
+                    (int)pid, STOP_TIMEOUT_MS / 1000);
             return 1;
         }
         verb_sleep_ms(20);

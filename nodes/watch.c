@@ -35,7 +35,7 @@ static void look_at(struct supervisor *s, struct process *p, uint64_t now_ms, bo
         process_handle(p, PROCESS_SAID_READY);
     if (were_away)
         p->alive_ms = now_ms;
-    if (s->config.watchdog_ms > 0 && now_ms - p->alive_ms >= s->config.watchdog_ms)
+    if (s->config.watchdog_ms > 0 && now_ms >= p->alive_ms + s->config.watchdog_ms)
         process_handle(p, PROCESS_HUNG);
 }
 

@@ -348,7 +348,7 @@ test('what is not in this version is refused by its name', () => {
     [['reload', 'now'], 'starling reload: unexpected argument now (see starling --help)\n'],
     [['logs', 'x'], 'starling logs: takes the index of a node, from 0 to 98, or agent, redis or supervisor\n'],
     [['scale', '0'], 'starling scale: takes the number of nodes, from 1 to 99\n'],
-    [['restart'], 'starling restart: takes the index of a node, from 0 to 98, or agent\n'],
+    [['restart'], 'starling restart: takes the index of a node, from 0 to 98, or agent or redis\n'],
     [['ps', '--json=x'], 'starling ps: --json takes no value (see starling --help)\n'],
     [['logs', '--lines'], 'starling logs: --lines takes a number from 0 to 1000000\n'],
     [['config', '--reference', 'x'], 'starling up: unknown option --reference (see --help)\n'],

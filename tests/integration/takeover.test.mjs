@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { test as plainTest } from 'node:test';
-import { alive, leftovers, run, temporary, up } from '../support/up.mjs';
+import { alive, begin, leftovers, run, temporary, up } from '../support/up.mjs';
 import { connected, occurrence } from '../support/clients.mjs';
 import { eventually, freePort } from '../support/servers.mjs';
 
@@ -24,6 +24,8 @@ const redis = (bus, ...words) => new Promise((resolve, reject) => {
   socket.write(`*${words.length}\r\n${words.map((word) => `$${word.length}\r\n${word}\r\n`).join('')}`);
 });
 
+const environment = (pid) => fs.readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+
 const isReady = (bus, count) => () => {
   const nodes = bus.ps()?.nodes;
   return nodes?.length === count && nodes.every(({ state }) => state === 'ready') && nodes;
@@ -40,10 +42,7 @@ test('the redis-server of a bus: on a Unix socket alone, with its file, known to
   const info = await redis(bus, 'INFO');
   for (const line of ['tcp_port:0', 'aof_enabled:1', 'maxmemory_policy:noeviction']) assert.ok(info.includes(line), line);
   assert.match(await redis(bus, 'DEBUG', 'SLEEP', '0'), /^-ERR DEBUG command not allowed/);
-  for (const { pid } of found.nodes) {
-    const parameters = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-    assert.equal(parameters.filter((text) => text.startsWith('--redis=')).at(-1), `--redis=unix://${socket}`);
-  }
+  for (const { pid } of found.nodes) assert.ok(environment(pid).includes(`STARLING_REDIS=unix://${socket}`));
   await redis(bus, 'SET', 'key', 'value');
   assert.equal(bus.run('stop').status, 0);
   assert.equal(await bus.ended, 0);
@@ -66,6 +65,30 @@ test('a redis-server that dies starts again, and the nodes stay', async (t) => {
   assert.ok(bus.stderr.includes(`redis: pid ${before.redis.pid} ended with signal 9`), bus.stderr);
 });
 
+test('a redis-server that is given up is shown so, and restart tries it again', async (t) => {
+  const bus = await up(t, [], { redis: 'private' });
+  await eventually(() => {
+    const { pid, state } = bus.ps().redis;
+    if (pid && alive(pid)) process.kill(pid, 'SIGKILL');
+    return state === 'errored';
+  }, 'the redis-server to be given up');
+  assert.equal(bus.ps().redis.pid, null);
+  assert.match(bus.run('ps').stdout, /\nredis +- +- +- +errored /);
+  assert.equal(bus.ps().nodes[0].restarts, 0);
+  assert.deepEqual(bus.run('restart', 'redis'), { status: 0, stdout: '', stderr: '' });
+  assert.equal(await redis(bus, 'PING'), '+PONG\r\n');
+  assert.match(bus.run('ps').stdout, /\nredis +\d+ +- +- +ready /);
+});
+
+test('all that lies in the run directory is its owner\'s alone, whatever the umask', async (t) => {
+  const before = process.umask(0);
+  const bus = await up(t, ['--agent'], { redis: 'private', nodes: 2 }).finally(() => process.umask(before));
+  await eventually(() => bus.ps().agent?.state === 'ready', 'the agent');
+  const open = fs.readdirSync(bus.runDir, { recursive: true }).filter((name) => fs.statSync(path.join(bus.runDir, name)).mode & 0o077);
+  assert.deepEqual(open, []);
+  assert.ok(fs.existsSync(path.join(bus.runDir, 'agents-0')));
+});
+
 test('without a redis-server in PATH the bus runs, and says what it cannot do', async (t) => {
   const bus = await up(t, [], { redis: 'private', env: { PATH: temporary(t) } });
   assert.match(bus.stderr, /there is no redis-server in PATH.*\(no recovery across a node's death\)/);
@@ -78,11 +101,13 @@ test('a private Redis on each of several hosts comes with a warning', async (t) 
 });
 
 test('a Redis that is given is passed on and shown', async (t) => {
-  const url = `redis://127.0.0.1:${await freePort()}/2`;
+  const url = `redis://user:secret@127.0.0.1:${await freePort()}/2`;
   const bus = await up(t, [], { redis: url });
   const { redis: shown, nodes: [{ pid }] } = bus.ps();
   assert.deepEqual(shown, { pid: null, url });
-  assert.ok(fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(`--redis=${url}`));
+  assert.ok(environment(pid).includes(`STARLING_REDIS=${url}`));
+  // The list of processes is everyone's, and so is no password's place.
+  assert.ok(!fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('secret'));
 });
 
 test('the next supervisor takes nodes and redis-server over, and clients notice nothing', async (t) => {
@@ -166,4 +191,18 @@ test('a state of another start of the machine names nobody', async (t) => {
   assert.ok(alive(pid));
   fs.writeFileSync(file, state);
   assert.equal(bus.run('stop').status, 0);
+});
+
+// The watchdog took a node for hung that became ready while it was looked at: its last sign of life was in the future.
+test('nodes that are still starting are taken over, become ready, and are left alone', async (t) => {
+  const slow = ['--peers', '127.0.0.1:9']; // nobody answers there, which takes a node 5 s
+  const bus = await begin(t, slow, { nodes: 9 });
+  const state = path.join(bus.runDir, 'state.json');
+  await eventually(() => fs.existsSync(state) && fs.readFileSync(state, 'utf8').match(/"state":"starting"/g)?.length === 9,
+    'the nodes to start');
+  const pids = bus.pids();
+  await bus.killSupervisor();
+  const next = await up(t, slow, { nodes: 9, runDir: bus.runDir, port: bus.port });
+  assert.deepEqual(next.ps().nodes.map(({ pid, state: is, restarts }) => [pid, is, restarts]), pids.map((pid) => [pid, 'ready', 0]));
+  assert.doesNotMatch(next.stderr, /no sign of life/);
 });

@@ -1,5 +1,6 @@
 // `starling up --agent`: the monitor of the machine beside the nodes, from its start to its end.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test as plainTest } from 'node:test';
@@ -132,5 +133,8 @@ test('without a starling-agent beside it, --agent says so', async (t) => {
   for (const name of ['starling', 'starling-node']) fs.copyFileSync(path.join(bin, name), path.join(folder, name));
   const bus = await begin(t, ['--agent'], { program: path.join(folder, 'starling') });
   assert.equal(await bus.ended, 1);
+  const { status, stdout } = spawnSync(path.join(folder, 'starling'), ['doctor', '--agent', '--port', String(bus.port)], { encoding: 'utf8' });
+  assert.equal(status, 1);
+  assert.match(stdout, /^WRONG program +cannot run .*starling-agent: No such file or directory; install it there, or leave --agent out$/m);
   assert.equal(bus.stderr, `starling up: cannot run ${path.join(folder, 'starling-agent')}: No such file or directory\n`);
 });

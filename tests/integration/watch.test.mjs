@@ -177,8 +177,9 @@ test('doctor finds nothing wrong where the bus runs, and says how to mend what i
     assert.equal(stdout.match(/^WRONG/gm).length, 1, stdout);
   };
   const server = net.createServer().listen(Number(port), '127.0.0.1');
+  t.after(() => server.close());
   await new Promise((resolve) => { server.on('listening', resolve); });
-  wrong([], /^WRONG +ports +port \d+ is taken by another program on 127\.0\.0\.1; stop that program, or give another --port$/m);
+  wrong([], /^WRONG +ports +port \d+ is taken by another program on 127\.0\.0\.1; free it, or give another --port or --bind$/m);
   await new Promise((resolve) => { server.close(resolve); });
   wrong(['--redis', `redis://127.0.0.1:${port}`], /^WRONG +redis +redis:.* cannot be reached: Connection refused; start it/m);
   wrong(['--redis', 'unix:///nowhere/redis.sock'], /^WRONG +redis +unix:.*No such file or directory/m);
