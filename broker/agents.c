@@ -63,6 +63,16 @@ static void agent_free(struct agent *a)
 
 static void go_on(struct agent *a);
 
+/* It takes again what it did not take. */
+static void see_room(struct agent *a)
+{
+    bool was_full = a->was_full;
+    a->was_full = agent_is_full(a);
+    for (struct reg *reg = a->regs; reg && was_full && !a->was_full; reg = reg->hh.next)
+        if (reg->member)
+            member_lighter(reg->member);
+}
+
 /* Granting, pumping and reading on may make others dirty, also this one again. */
 static void on_flush(struct reactor_task *task)
 {
@@ -79,6 +89,7 @@ static void on_flush(struct reactor_task *task)
         if (!a->is_over && grant - a->granted >= AGENTS_WINDOW / 2 && grant > a->granted)
             agent_grant(a);
         agent_flush(a);
+        see_room(a);
         if (a->is_over && !a->is_dirty)
             agent_free(a);
     }

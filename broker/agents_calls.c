@@ -26,6 +26,8 @@ static void unlink_call(struct call *c)
     reactor_timer_cancel(g->reactor, &c->deadline);
     if (m && m->own > 0)
         m->own--;
+    if (m)
+        member_lighter(m);
     if (!c->question)
         return;
     *c->link = c->next;

@@ -113,17 +113,18 @@ struct address *address_obtain(struct agents *g, struct span name)
 
 void address_drop_if_unused(struct agents *g, struct address *address)
 {
-    if (address->members || address->watchers)
+    if (address->members.n > 0 || address->watchers)
         return;
     HASH_DELETE(hh, g->addresses, address);
+    pool_free(&address->members);
     free(address);
 }
 
 static void sum_life(struct group *group)
 {
     group->life = 0;
-    for (const struct agents_member *m = group->members; m; m = m->next)
-        group->life |= m->life;
+    for (const struct shape *shape = group->shapes; shape; shape = shape->next)
+        group->life |= shape->pool.heap[0]->life;
 }
 
 static void drop_sticky(struct group *group, struct sticky *s)
@@ -134,7 +135,7 @@ static void drop_sticky(struct group *group, struct sticky *s)
 
 static void drop_group_if_empty(struct agents *g, struct group *group)
 {
-    if (group->members)
+    if (group->shapes)
         return;
     while (group->stickies)
         drop_sticky(group, group->stickies);
@@ -155,7 +156,7 @@ void groups_forget_session(struct agents *g, struct span sid)
 /* Watchers hear when an address has its first actor, or none any more. */
 void address_tell_watchers(struct agents *g, struct address *address, const char *reason)
 {
-    bool is_alive = address->members != NULL;
+    bool is_alive = address->members.n > 0;
     if (is_alive == address->is_alive)
         return;
     address->is_alive = is_alive;
@@ -174,42 +175,57 @@ static bool fits(const struct agents_member *m, struct span nsp, struct span eve
     return event.n ? member_fits_event(m, nsp, event) : member_fits_life(m, nsp, life);
 }
 
-/* Every node gives one pair of session and member the same rank. */
-static uint64_t rank(const struct agents_member *m, struct span sid)
+static uint64_t hash_bytes(const void *bytes, size_t n)
 {
     uint64_t h = 14695981039346656037u;
-    for (size_t i = 0; i < sid.n; i++)
-        h = (h ^ (uint8_t)sid.p[i]) * 1099511628211u;
-    for (size_t i = 0; i < sizeof(m->key); i++)
-        h = (h ^ ((const uint8_t *)&m->key)[i]) * 1099511628211u;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ ((const uint8_t *)bytes)[i]) * 1099511628211u;
+    return h;
+}
+
+/* Every node gives one pair of session and member the same rank. */
+static uint64_t rank(const struct agents_member *m, uint64_t session)
+{
+    uint64_t h = m->hash ^ session;
+    h = (h ^ h >> 32) * 0x9e3779b97f4a7c15u;
+    h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9u;
     return h ^ h >> 32;
 }
 
-/* Less busy; of equals one of this node, then the one that has waited longest. */
-static bool is_better(const struct agents_member *m, uint64_t load, const struct agents_member *than,
-                      uint64_t its_load)
+/* gone: an origin whose members do not count; tag 0: none. */
+static struct agents_member *choose_by_rank(struct group *group, struct span nsp, struct span event,
+                                            unsigned life, struct span sid, struct mesh_origin gone)
 {
-    if (load != its_load)
-        return load < its_load;
-    if ((m->reg != NULL) != (than->reg != NULL))
-        return m->reg != NULL;
-    return m->used < than->used;
+    uint64_t session = hash_bytes(sid.p, sid.n), best_rank = 0;
+    struct agents_member *best = NULL;
+    for (struct shape *shape = group->shapes; shape; shape = shape->next) {
+        if (!fits(shape->pool.heap[0], nsp, event, life))
+            continue;
+        for (unsigned i = 0; i < shape->pool.n; i++) {
+            struct agents_member *m = shape->pool.heap[i];
+            uint64_t its_rank = rank(m, session);
+            if ((best && its_rank <= best_rank) || same_origin(m->origin, gone))
+                continue;
+            best = m;
+            best_rank = its_rank;
+        }
+    }
+    return best;
 }
 
+/* The one that it had before, as long as that is there. Who is new is looked for among all of them. */
 static struct agents_member *choose_sticky(struct agents *g, struct group *group, struct span nsp,
                                            struct span event, unsigned life, struct span sid)
 {
-    struct agents_member *best = NULL;
+    struct agents_member *known = NULL;
     struct sticky *s;
     HASH_FIND(hh, group->stickies, sid.p, ID_CHARS, s);
-    struct agents_member *known = NULL;
     if (s)
         HASH_FIND(hh, g->members, &s->key, sizeof(s->key), known);
     if (known && fits(known, nsp, event, life))
         return known;
-    for (struct agents_member *m = group->members; m; m = m->next)
-        if (fits(m, nsp, event, life) && (!best || rank(m, sid) > rank(best, sid)))
-            best = m;
+    struct agents_member *best =
+        choose_by_rank(group, nsp, event, life, sid, (struct mesh_origin){.tag = 0, .boot = 0});
     if (!best || known)
         return best;
     if (!s) {
@@ -227,66 +243,111 @@ struct agents_member *group_choose(struct agents *g, struct group *group, struct
                                    unsigned life, struct span sid)
 {
     struct agents_member *best = NULL;
-    uint64_t best_load = 0;
     bool sticky = false;
     if (event.n == 0 && !(group->life & life))
         return NULL;
-    for (struct agents_member *m = group->members; m; m = m->next) {
-        if (!fits(m, nsp, event, life))
+    for (struct shape *shape = group->shapes; shape; shape = shape->next) {
+        if (!fits(shape->pool.heap[0], nsp, event, life))
             continue;
-        uint64_t load = member_load(m);
+        struct agents_member *m = pool_least(&shape->pool);
         sticky = sticky || m->sticky;
-        if (!best || is_better(m, load, best, best_load)) {
+        if (!best || member_before(m, best))
             best = m;
-            best_load = load;
-        }
     }
     if (best && sticky && sid.n == ID_CHARS)
         best = choose_sticky(g, group, nsp, event, life, sid);
     if (best)
-        best->used = ++g->used;
+        member_used(g, best);
     return best;
 }
 
 struct agents_member *group_choose_alike(struct group *group, struct span nsp, unsigned life, struct span sid,
                                          struct mesh_origin gone)
 {
-    struct agents_member *best = NULL;
-    for (struct agents_member *m = group->members; m; m = m->next)
-        if (!same_origin(m->origin, gone) && member_fits_life(m, nsp, life) &&
-            (!best || rank(m, sid) > rank(best, sid)))
-            best = m;
-    return best;
+    return choose_by_rank(group, nsp, SPAN(""), life, sid, gone);
 }
 
-struct agents_member *address_choose(struct agents *g, const struct address *address)
+struct agents_member *address_choose(struct agents *g, struct address *address)
 {
-    struct agents_member *best = NULL;
-    uint64_t best_load = 0;
-    for (struct agents_member *m = address->members; m; m = m->next) {
-        uint64_t load = member_load(m);
-        if (!best || is_better(m, load, best, best_load)) {
-            best = m;
-            best_load = load;
-        }
-    }
+    struct agents_member *best = pool_least(&address->members);
     if (best)
-        best->used = ++g->used;
+        member_used(g, best);
     return best;
 }
 
 /* ---- making and removing ---- */
 
-static void link_member(struct agents *g, struct agents_member *m)
+static bool spans_equal(const struct span *a, const struct span *b, unsigned n)
 {
-    struct agents_member **list = m->group ? &m->group->members : &m->address->members;
-    m->next = *list;
-    *list = m;
+    bool equal = true;
+    for (unsigned i = 0; i < n && equal; i++)
+        equal = span_eq(a[i], b[i]);
+    return equal;
+}
+
+static bool is_alike(const struct agents_member *a, const struct agents_member *b)
+{
+    return a->life == b->life && a->sticky == b->sticky && a->n_namespaces == b->n_namespaces &&
+           a->n_events == b->n_events && spans_equal(a->patterns, b->patterns, a->n_namespaces + a->n_events);
+}
+
+static struct shape *shape_of(struct group *group, const struct agents_member *m)
+{
+    struct shape *shape = group->shapes;
+    while (shape && !is_alike(shape->pool.heap[0], m))
+        shape = shape->next;
+    return shape;
+}
+
+static int enter_group(struct group *group, struct agents_member *m)
+{
+    struct shape *shape = shape_of(group, m);
+    if (shape)
+        return pool_add(&shape->pool, m);
+    shape = calloc(1, sizeof(*shape));
+    if (!shape || pool_add(&shape->pool, m)) {
+        free(shape);
+        return ERR_MEMORY;
+    }
+    shape->next = group->shapes;
+    group->shapes = shape;
+    return 0;
+}
+
+static void leave_group(struct group *group, struct agents_member *m)
+{
+    struct shape *shape = shape_of(group, m), **at = &group->shapes;
+    pool_remove(m);
+    if (shape->pool.n > 0)
+        return;
+    while (*at != shape)
+        at = &(*at)->next;
+    *at = shape->next;
+    pool_free(&shape->pool);
+    free(shape);
+}
+
+static int link_member(struct agents *g, struct agents_member *m)
+{
+    if (m->group ? enter_group(m->group, m) : pool_add(&m->address->members, m))
+        return ERR_MEMORY;
     HASH_ADD(hh, g->members, key, sizeof(m->key), m);
     if (m->group)
         m->group->life |= m->life;
     else
         address_tell_watchers(g, m->address, "");
+    return 0;
+}
+
+/* Of one that is nowhere yet. */
+static void discard(struct agents *g, struct agents_member *m)
+{
+    if (m->group)
+        drop_group_if_empty(g, m->group);
+    if (m->address)
+        address_drop_if_unused(g, m->address);
+    free(m->patterns);
+    free(m);
 }
 
 /* r: HANDLE or REGISTER. */
@@ -298,6 +359,7 @@ struct agents_member *member_new(struct agents *g, struct mesh_origin origin, ui
     if (!m)
         return NULL;
     m->key = (struct member_key){origin.tag, origin.boot, number};
+    m->hash = hash_bytes(&m->key, sizeof(m->key));
     m->origin = origin;
     memcpy(m->name, name.p, name.n);
     m->sticky = r->sticky;
@@ -312,26 +374,21 @@ struct agents_member *member_new(struct agents *g, struct mesh_origin origin, ui
         m->group = obtain_group(g, agent_has(r, AGENT_F_GROUP) ? r->group : name);
     else
         m->address = address_obtain(g, r->address);
-    if (!m->patterns || (!m->group && !m->address)) {
-        free(m->patterns);
-        free(m);
-        return NULL;
-    }
-    link_member(g, m);
-    return m;
+    if (m->patterns && (m->group || m->address) && link_member(g, m) == 0)
+        return m;
+    discard(g, m);
+    return NULL;
 }
 
 void member_remove(struct agents *g, struct agents_member *m, const char *reason)
 {
-    struct agents_member **at = m->group ? &m->group->members : &m->address->members;
-    while (*at != m)
-        at = &(*at)->next;
-    *at = m->next;
     HASH_DELETE(hh, g->members, m);
     if (m->group) {
+        leave_group(m->group, m);
         sum_life(m->group);
         drop_group_if_empty(g, m->group);
     } else {
+        pool_remove(m);
         address_tell_watchers(g, m->address, m->reason[0] ? m->reason : reason);
         address_drop_if_unused(g, m->address);
     }

@@ -43,8 +43,10 @@ void agents_answer_error(struct agents *g, struct mesh_origin to, uint64_t numbe
 static void take_load(struct agents *g, struct mesh_origin from, uint64_t number, uint64_t load)
 {
     struct agents_member *m = number ? member_find(g, from, number) : NULL;
-    if (m)
-        m->others = load > m->own ? load - m->own : 0;
+    if (!m)
+        return;
+    m->others = load > m->own ? load - m->own : 0;
+    member_lighter(m);
 }
 
 static void take_loads(struct agents *g, struct mesh_origin from, struct span rest)
@@ -57,20 +59,30 @@ static void take_loads(struct agents *g, struct mesh_origin from, struct span re
         take_load(g, from, load.number, load.load);
 }
 
+static void note_loads(struct agents *g, const struct gateway_load *loads, unsigned n)
+{
+    msgpack_sbuffer_clear(&g->told);
+    if (n > 0 && g->hub->cluster && gateway_write_loads(&g->told, loads, n) == 0)
+        cluster_note(g->hub->cluster, MESH_TOPIC_AGENTS, (struct span){g->told.data, g->told.size});
+}
+
 void agents_say_loads(struct agents *g)
 {
     static struct gateway_load loads[LOADS_MAX]; /* the reactor's thread only */
     unsigned n = 0;
-    for (struct agents_member *m = g->members; m && n < LOADS_MAX; m = m->hh.next) {
+    for (struct agents_member *m = g->members; m; m = m->hh.next) {
         uint64_t load = m->reg ? member_load(m) : 0;
+        member_lighter(m); /* for whatever has not said so */
         if (!m->reg || load == m->said)
             continue;
         m->said = load;
         loads[n++] = (struct gateway_load){m->key.number, load};
+        if (n == LOADS_MAX) {
+            note_loads(g, loads, n);
+            n = 0;
+        }
     }
-    msgpack_sbuffer_clear(&g->told);
-    if (n > 0 && g->hub->cluster && gateway_write_loads(&g->told, loads, n) == 0)
-        cluster_note(g->hub->cluster, MESH_TOPIC_AGENTS, (struct span){g->told.data, g->told.size});
+    note_loads(g, loads, n);
 }
 
 static void deliver(struct agents *g, struct mesh_origin from, const struct gateway_head *head,

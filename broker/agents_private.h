@@ -105,6 +105,7 @@ struct agent {
     msgpack_sbuffer out;
     struct parcel *blocked, **blocked_end; /* whole messages that the link did not take */
     size_t blocked_bytes;
+    bool was_full;           /* when it was flushed last */
     bool is_dirty;           /* in the list of those that are flushed at the end of the turn */
     bool is_replaced;        /* not in the table of instances any more */
     bool is_over;            /* to be freed at the end of the turn */
@@ -143,12 +144,15 @@ struct agents_member {
     struct reg *reg;     /* NULL: of another node */
     struct group *group; /* one of these two */
     struct address *address;
-    struct agents_member *next; /* of the same group or address */
-    unsigned own;               /* calls of this node's that it has not answered */
-    uint64_t others;            /* those of other nodes, as far as is known */
-    uint64_t said;              /* its load when others were last told */
-    uint64_t used;              /* when it was last chosen */
-    uint64_t stale_ms;          /* since when its origin does not say so any more; 0: it does */
+    struct pool *pool; /* of the same shape, or the same address */
+    unsigned place;    /* in its heap */
+    uint64_t seen_load;
+    uint64_t hash;     /* of its key */
+    unsigned own;      /* calls of this node's that it has not answered */
+    uint64_t others;   /* those of other nodes, as far as is known */
+    uint64_t said;     /* its load when others were last told */
+    uint64_t used;     /* when it was last chosen */
+    uint64_t stale_ms; /* since when its origin does not say so any more; 0: it does */
     bool sticky, observe, shared;
     unsigned life;
     uint64_t deadline_ms;
@@ -159,6 +163,18 @@ struct agents_member {
     char name[AGENT_NAME_BYTES + 1];
 };
 
+/* See agents_pool.c. */
+struct pool {
+    struct agents_member **heap;
+    unsigned n, cap;
+};
+
+/* Members of a group that handle the same: mostly all of them. */
+struct shape {
+    struct pool pool; /* what they handle says the first one */
+    struct shape *next;
+};
+
 /* Whose member a session's events go to. */
 struct sticky {
     struct member_key key;
@@ -167,7 +183,7 @@ struct sticky {
 };
 
 struct group {
-    struct agents_member *members;
+    struct shape *shapes; /* none is empty */
     struct sticky *stickies;
     unsigned life; /* of all members */
     UT_hash_handle hh;
@@ -176,7 +192,7 @@ struct group {
 };
 
 struct address {
-    struct agents_member *members;
+    struct pool members;
     struct reg *watchers;
     bool is_alive; /* as its watchers know */
     UT_hash_handle hh;
@@ -365,8 +381,23 @@ struct address *address_find(struct agents *g, struct span name);
 /* Finds or makes. NULL without memory. */
 struct address *address_obtain(struct agents *g, struct span name);
 void address_drop_if_unused(struct agents *g, struct address *address);
-struct agents_member *address_choose(struct agents *g, const struct address *address);
+struct agents_member *address_choose(struct agents *g, struct address *address);
 void members_free(struct agents *g);
+
+/* ---- agents_pool.c ---- */
+
+/* Less busy, as far as was seen; of equals one of this node, then the one that has waited longest. */
+bool member_before(const struct agents_member *a, const struct agents_member *b);
+/* ERR_MEMORY. */
+int pool_add(struct pool *p, struct agents_member *m);
+void pool_remove(struct agents_member *m);
+void pool_free(struct pool *p);
+/* NULL: there is nobody. */
+struct agents_member *pool_least(struct pool *p);
+/* It may have less to do than before. */
+void member_lighter(struct agents_member *m);
+/* It was chosen. */
+void member_used(struct agents *g, struct agents_member *m);
 
 /* ---- agents_known.c: what other nodes have said of theirs ---- */
 

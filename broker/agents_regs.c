@@ -86,8 +86,10 @@ static void add_member(struct agent *a, struct agent_record *r)
         return;
     reg->limit = r->limit;
     struct agents_member *m = member_new(g, g->options.self, ++g->next_number, span_of(a->name), r);
-    if (m)
+    if (m) {
         m->reg = reg;
+        member_lighter(m); /* it is of this node now */
+    }
     reg->member = m;
     if (!m || say_member(g, m, r, "")) {
         reg_free(reg, "ended");
@@ -111,8 +113,10 @@ void agent_handle(struct agent *a, struct agent_record *r)
 static bool is_taken(const struct address *address, bool shared)
 {
     bool taken = false;
-    for (const struct agents_member *m = address ? address->members : NULL; m && !taken; m = m->next)
+    for (unsigned i = 0; address && i < address->members.n && !taken; i++) {
+        const struct agents_member *m = address->members.heap[i];
         taken = !(m->shared && shared) && m->reason[0] == '\0';
+    }
     return taken;
 }
 
@@ -126,19 +130,27 @@ void agent_register(struct agent *a, struct agent_record *r)
         add_member(a, r);
 }
 
+static bool loses(const struct agents_member *m, const struct agents_member *far)
+{
+    bool they_win = far->key.tag < m->key.tag || (far->key.tag == m->key.tag && far->key.boot < m->key.boot);
+    return m->reg && !(m->shared && far->shared) && !far->reason[0] && they_win;
+}
+
 /* Another node's actor has this address by right: ours has lost it. */
 void address_settle(const struct agents_member *far)
 {
-    struct agents_member *m, *next;
-    for (m = far->address->members; m; m = next) {
-        next = m->next;
-        bool they_win =
-            far->key.tag < m->key.tag || (far->key.tag == m->key.tag && far->key.boot < m->key.boot);
-        if (!m->reg || (m->shared && far->shared) || far->reason[0] || !they_win)
+    const struct pool *members = &far->address->members;
+    unsigned i = 0;
+    while (i < members->n) {
+        struct agents_member *m = members->heap[i];
+        if (!loses(m, far)) {
+            i++;
             continue;
+        }
         struct agent *a = m->reg->agent;
         agent_put_error(a, m->reg->id, AGENT_E_TAKEN, NULL);
         reg_free(m->reg, "ended");
+        i = 0; /* others have changed their places */
     }
 }
 
@@ -160,7 +172,7 @@ void agent_watch(struct agent *a, struct agent_record *r)
     reg->watch_next = address->watchers;
     address->watchers = reg;
     struct agent_record *ok = agents_out(g, AGENT_OK);
-    agent_with(ok, AGENT_F_ALIVE)->alive = address->members != NULL;
+    agent_with(ok, AGENT_F_ALIVE)->alive = address->members.n > 0;
     agent_ok(a, r->id, ok);
 }
 

@@ -130,6 +130,8 @@ static void drop_task(struct task *t)
     HASH_DELETE(hh, reg->agent->tasks, t);
     reg->unanswered--;
     reg->with_agent -= t->is_sent;
+    if (reg->member)
+        member_lighter(reg->member);
     admission_free(t->admission);
     free(t);
 }

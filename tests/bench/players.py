@@ -180,7 +180,7 @@ def redis(setup):
                    counted=False)
 
 
-def starling_nodes(nodes, arguments):
+def starling_nodes(nodes, arguments, has_agents=False):
     """starling-node processes that share port base; base+1+k is node k alone."""
 
     def node(setup, k):
@@ -191,6 +191,8 @@ def starling_nodes(nodes, arguments):
             siblings = ",".join(str(setup.dir / f"n{i}") for i in range(nodes) if i != k)
             argv += ["--node-port", setup.base + 1 + k, "--name", f"n{k}", "--mesh", setup.dir / f"n{k}",
                      "--siblings", siblings]
+        if has_agents:
+            argv += ["--agent-port", setup.base + 9 + k, "--agents", setup.dir / f"agents{k}"]
         port = setup.base + 1 + k if nodes > 1 else setup.base
         return Process(f"starling node {k}", argv, lambda: answer(port, "/readyz") is not None,
                        setup.cores[k % len(setup.cores)])
@@ -268,9 +270,13 @@ def known(options):
                 for name in ("socket.io", "@socket.io/redis-adapter", "@socket.io/redis-streams-adapter", "redis")]
     redis_need = (shutil.which("redis-server"), "apt-get install redis-server")
 
-    def starlings(nodes, ports):
-        return [Player(name, "starling", starling_nodes(nodes, text), ports,
+    def starlings(nodes, ports, has_agents=False):
+        return [Player(name, "starling", starling_nodes(nodes, text, has_agents), ports,
                        node + ([redis_need] if "{redis}" in text else []), text) for name, text in variants.items()]
+
+    def nats(ports):
+        return Player("nats", "nats", nats_node(options.nats), ports,
+                      [(options.nats, "apt-get download nats-server did not bring it; apt-get install nats-server")])
 
     def socketio(adapter):
         return Player(f"socketio-{adapter}", "socketio", socketio_worker(adapter), own_ports(2),
@@ -290,11 +296,14 @@ def known(options):
             Player("libzmq", "libzmq", lambda s: [], needs=[(build / "bench/zmq_pair", BUILD_ADVICE)],
                    own=zmq_pair(build, options.cluster_cores)),
             *starlings(2, own_ports(2)),
-            Player("nats", "nats", nats_node(options.nats), own_ports(2),
-                   [(options.nats, "apt-get download nats-server did not bring it; apt-get install nats-server")]),
+            nats(own_ports(2)),
             socketio("redis"),
             socketio("streams"),
         ],
+        # Where agents are, by ipc and by tcp, then the port of clients; of NATS the ports without WebSocket.
+        "agents": [*starlings(2, lambda s: [*(f"ipc://{s.dir}/agents{k}" for k in range(2)),
+                                            *(f"tcp://127.0.0.1:{s.base + 9 + k}" for k in range(2)), s.base + 1], True),
+                   nats(lambda s: 2 * [s.base + 3, s.base + 4])],
         "mesh": starlings(2, own_ports(2)),
         "spread2": starlings(2, lambda s: [s.base]),
         "spread4": starlings(4, lambda s: [s.base]),

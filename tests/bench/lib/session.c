@@ -187,6 +187,8 @@ static void take_frames(struct session *s, struct wire_cursor *c)
     while ((got = wire_next(c, &text, &n)) > 0) {
         if (wire_is_event(text, n) && s->events->on_event)
             s->events->on_event(s, wire_event_seq(text), text, n);
+        else if (s->state == SESSION_READY && s->events->on_acknowledged && starts_with(text, n, "43"))
+            s->events->on_acknowledged(s, text, n);
         else
             on_text(s, text, n);
         if (s->state == SESSION_CLOSED)

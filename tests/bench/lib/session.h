@@ -27,6 +27,8 @@ struct session_events {
     void (*on_ready)(struct session *s); /* all steps are done; the session may be closed here */
     /* An event of ours and its number; everything else is dealt with here. */
     void (*on_event)(struct session *s, uint64_t seq, const char *text, size_t n);
+    /* An acknowledgement, as it came; NULL: none is expected. */
+    void (*on_acknowledged)(struct session *s, const char *text, size_t n);
     void (*after_read)(struct session *s); /* after all on_event of one read; it may open the session again */
 };
 
