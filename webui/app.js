@@ -1,6 +1,6 @@
 import { bus, busNow, connect, silenceMs } from './bus.js';
-import { element, icon, keyed, setHidden, setText } from './dom.js';
-import { age, clock } from './format.js';
+import { element, icon, keyed, setAttribute, setHidden, setText } from './dom.js';
+import { age, clock, utc } from './format.js';
 import { forgetColours } from './spark.js';
 import { texts } from './texts.js';
 import { dialog, go } from './ui.js';
@@ -64,11 +64,13 @@ function banner() {
   else if (lost) text = t.lost(age(silence), clock(bus.timeMs));
   else if (silence > 3000) text = t.stale(age(silence));
   setText($('banner'), text);
+  setAttribute($('banner'), 'title', lost && bus.heardAt ? utc(bus.timeMs) : '');
   setHidden($('banner'), !text);
   document.body.classList.toggle('old', Boolean(text) && bus.heardAt > 0);
   const here = bus.nodes.find((node) => node.here);
   setText($('here'), here && !text ? t.by(here.name) : '');
   setText($('clock'), bus.heardAt ? clock(busNow()) : '');
+  setAttribute($('clock'), 'title', bus.heardAt ? utc(Math.floor(busNow() / 1000) * 1000).replace('.000', '') : '');
 }
 
 function update() {

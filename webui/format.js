@@ -34,7 +34,7 @@ export function bytes(n) {
 
 export const byteRate = (n) => `${bytes(n)}${texts.units.perSecond}`;
 
-export const percent = (n) => (n === null || n === undefined || Number.isNaN(n) ? '–' : `${n < 10 ? n.toFixed(1) : Math.round(n)} %`);
+export const percent = (n) => (n === null || n === undefined || Number.isNaN(n) ? '–' : `${n < 10 && n !== 0 ? n.toFixed(1) : Math.round(n)} %`);
 
 export function micros(us) {
   if (us === null || us === undefined) return '–';

@@ -62,7 +62,7 @@ export const texts = {
   machines: {
     none: 'No machine reports yet.',
     how: 'starling up --agent shows its own machine. On any other one, start:',
-    cpu: 'CPU', memory: 'Memory', load: 'Load', swap: 'Swap', network: 'Network', disks: 'Disks', up: 'Up', cores: (n) => `${n} cores`, busy: 'busy',
+    cpu: 'CPU', memory: 'Memory', load: 'Load', loads: 'Load in 1, 5, 15 min', swap: 'Swap', network: 'Network', disks: 'Disks', up: 'Up', cores: (n) => `${n} cores`, busy: 'busy',
     lost: (ago) => `Not heard for ${ago}`, filesystems: 'File systems', read: 'read', write: 'write', rx: 'in', tx: 'out', of: 'of', pressure: 'Pressure',
     levels: { seconds: '10 min', tens: '2 h', minutes: '24 h' }, zoom: 'Drag to zoom in, double-click to zoom out.', temperature: 'Temperature',
     lines: { cpu_busy: 'busy', cpu_iowait: 'waits for disks', memory_used: 'used', net_rx: 'in', net_tx: 'out', disk_read: 'read', disk_write: 'written', load_one: 'load (1 min)' }, time: 'Time',

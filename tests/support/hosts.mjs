@@ -1,8 +1,7 @@
 // "Hosts" that are network namespaces: each has an address, and a cable to a switch that the test may pull.
-import { execFile } from 'node:child_process';
-import net from 'node:net';
+import { execFile, spawn } from 'node:child_process';
 import { promisify } from 'node:util';
-import { PATIENCE_MS, afterwards } from './servers.mjs';
+import { PATIENCE_MS, afterwards, whileRunning } from './servers.mjs';
 
 const run = async (command, ...parameters) =>
   (await promisify(execFile)(command, parameters.map(String), { timeout: PATIENCE_MS })).stdout;
@@ -69,31 +68,29 @@ export async function startHosts(context, names) {
   return hosts;
 }
 
-// A host beside this one, at the other end of a cable: {prefix, address}. Connections to endpoint (of ZeroMQ, as it is seen
-// from there) come out at a path of this host.
-export async function startNeighbour(context, name, path) {
-  const netns = nameOf(name);
-  const link = `st${process.pid % 100000}${name[0]}`;
-  const subnet = `10.98.${(process.pid >> 6) % 256}.${(process.pid % 64) * 4}`.split('.');
-  const at = (k) => [...subnet.slice(0, 3), Number(subnet[3]) + k].join('.');
-  const [here, there] = [at(1), at(2)];
-  afterwards(context, () => ip('netns', 'delete', netns)); // and the cable with it
-  await ip('netns', 'add', netns);
-  await ip('link', 'add', link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns);
-  await ip('address', 'add', `${here}/30`, 'dev', link);
-  await ip('link', 'set', link, 'up');
-  await ip('-n', netns, 'address', 'add', `${there}/30`, 'dev', 'eth0');
-  await ip('-n', netns, 'link', 'set', 'lo', 'up');
-  await ip('-n', netns, 'link', 'set', 'eth0', 'up');
-  const sockets = new Set();
-  const gate = net.createServer((far) => {
+// In a namespace of its own: what connects to it comes out at a path of this host.
+const GATE = `
+  import net from 'node:net';
+  const [address, path] = process.argv.slice(1);
+  net.createServer((far) => {
     const near = net.connect(path);
-    for (const [one, other] of [[far, near], [near, far]]) {
-      sockets.add(one);
-      one.on('error', () => other.destroy()).on('close', () => { sockets.delete(one); other.destroy(); }).pipe(other);
-    }
+    for (const [one, other] of [[far, near], [near, far]]) one.on('error', () => other.destroy()).on('close', () => other.destroy()).pipe(other);
+  }).listen(0, address, function () { console.log(this.address().port); });
+`;
+
+// A host that reaches this one by a cable: {prefix, endpoint}, of which the endpoint (of ZeroMQ) leads to a path of this host.
+// No interface comes into this host's own network: a browser that sees one come drops what it is loading.
+export async function startNeighbour(context, name, path) {
+  const [host] = await startHosts(context, [name]);
+  const address = '10.0.0.254';
+  await ip('-n', nameOf(SWITCH), 'address', 'add', `${address}/24`, 'dev', 'br0');
+  const gate = spawn('ip', ['netns', 'exec', nameOf(SWITCH), process.execPath, '--input-type=module', '--eval', GATE, address, path], { stdio: ['ignore', 'pipe', 'inherit'] });
+  whileRunning(gate);
+  const ended = new Promise((resolve) => { gate.once('exit', resolve); });
+  afterwards(context, () => { gate.kill('SIGKILL'); return ended; });
+  const port = await new Promise((resolve, reject) => {
+    gate.stdout.once('data', (text) => resolve(Number(text)));
+    gate.once('error', reject).once('exit', (code) => reject(new Error(`the gate ended with ${code}`)));
   });
-  afterwards(context, () => { gate.close(); sockets.forEach((socket) => socket.destroy()); });
-  await new Promise((resolve, reject) => { gate.once('error', reject).listen(0, here, resolve); });
-  return { name, address: there, prefix: ['ip', 'netns', 'exec', netns], endpoint: `tcp://${here}:${gate.address().port}` };
+  return { ...host, endpoint: `tcp://${address}:${port}` };
 }

@@ -1,7 +1,7 @@
 import { get } from '../bus.js';
 import uPlot from '../vendor/uplot.js';
 import { element, empty, fill, keyed, setAttribute, setHidden, setIcon, setText } from '../dom.js';
-import { age, byteRate, bytes, clock, duration, percent, short } from '../format.js';
+import { age, byteRate, bytes, clock, duration, percent, short, utc } from '../format.js';
 import { texts } from '../texts.js';
 import { dialog } from '../ui.js';
 
@@ -36,7 +36,7 @@ function card(first) {
     element('div', { class: 'card-top' }, element('svg', { viewBox: '0 0 100 100', class: 'gauge', 'aria-hidden': 'true' }, element('circle', { class: 'track', cx: 50, cy: 50, r: 40 }), p.level, p.value, p.unit),
       element('div', {}, element('div', { class: 'spread' }, element('h2', {}, name), element('span', { class: 'state' }, p.icon, p.state)), p.about, p.os)),
     p.cores, element('div', { class: 'lines' }, p.memory, p.swap), p.disks,
-    element('dl', { class: 'all-figures' }, fact(t.load, p.loads), fact(t.network, p.network), fact(t.disks, p.io), fact(t.up, p.up)));
+    element('dl', { class: 'all-figures' }, fact(t.loads, p.loads), fact(t.network, p.network), fact(t.disks, p.io), fact(t.up, p.up)));
   root.update = (machine) => show(root, p, machine);
   return root;
 }
@@ -97,11 +97,12 @@ function plot(box, [title, lines, format, most], told) {
   const at = told.load_one.slice(from).map((_, i) => (told.from_ms + (from + i) * told.step_ms) / 1000);
   const axis = { stroke: colour('--faint'), grid: { stroke: colour('--edge'), width: 1 }, ticks: { show: false }, font: '12px system-ui' };
   const label = (name) => t.lines[name];
+  const incrs = [bytes, byteRate].includes(format) ? Array.from({ length: 60 }, (_, i) => 2 ** i) : undefined; // 512 MiB, not 477
   return new uPlot({
-    title, width: box.clientWidth, height: 190, cursor: { sync: { key: 'history' }, drag: { x: true, y: false } },
+    title, width: box.clientWidth, height: 190, padding: [null, 30, null, null], cursor: { sync: { key: 'history' }, drag: { x: true, y: false } },
     scales: { y: { range: (u, low, high) => [0, most ?? (high > 0 ? high * 1.1 : 1)] } },
-    axes: [{ ...axis, size: 30, values: times }, { ...axis, size: 84, values: (u, values) => values.map(format) }],
-    series: [{ label: t.time, value: (u, s) => (s === null ? '–' : clock(s * 1000)) },
+    axes: [{ ...axis, size: 30, values: times }, { ...axis, size: 84, ...(incrs && { incrs }), values: (u, values) => values.map(format) }],
+    series: [{ label: t.time, value: (u, s) => (s === null ? '–' : `${clock(s * 1000)}, ${utc(s * 1000).slice(11, 19)} UTC`) },
       ...lines.map(([name, , line2]) => ({ label: label(name), stroke: colour(line2), width: 1.6, points: { show: false }, value: (u, v) => (v === null ? '–' : format(v)) }))],
   }, [at, ...lines.map(([name, unit]) => told[name].slice(from).map((value) => (value === null ? null : value * unit)))], box);
 }

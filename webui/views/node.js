@@ -37,7 +37,7 @@ export function detail(key) {
     return { canvas, value, series, format, root: element('section', { class: 'total small' }, element('h3', {}, texts.tile[name]), value, canvas) };
   });
   const keys = Object.keys(first).filter((name) => !['links', 'grown', 'trail', 'here', 'name', 'host'].includes(name));
-  const cells = Object.fromEntries(keys.map((name) => [name, element('dd', { class: 'num', 'data-value': name, title: name === 'time_ms' ? utc(first[name]) : name })]));
+  const cells = Object.fromEntries(keys.map((name) => [name, element('dd', { class: 'num', 'data-value': name, title: name })]));
   const box = dialog(first.name, element('h3', {}, texts.detail.of), element('div', { class: 'totals' }, sparks.map(({ root }) => root)),
     element('h3', {}, texts.detail.all), element('dl', { class: 'all-figures' }, keys.map((name) => element('div', {}, element('dt', {}, label(name)), cells[name]))));
   const update = () => {
@@ -49,6 +49,7 @@ export function detail(key) {
       setText(value, format(series.reduce((sum, name) => sum + node[name], 0)));
     }
     for (const name of keys) setText(cells[name], show(name, node[name]));
+    cells.time_ms.title = utc(node.time_ms);
   };
   bus.listeners.add(update);
   box.addEventListener('close', () => bus.listeners.delete(update), { once: true });
