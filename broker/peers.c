@@ -155,6 +155,7 @@ void peers_send_record(struct peers *m, const struct peer *p, const struct mesh_
 struct reading {
     struct mesh_head head;
     struct origin *from;     /* NULL: not known yet */
+    struct origin *over;     /* it has started again since: its records still count */
     struct origin *repaired; /* of the records behind a REPAIRED, when it is known */
     bool is_repair;
     bool in_snapshot, is_last_part;
@@ -183,6 +184,8 @@ static void take_numbered(struct peers *m, struct reading *in, const struct mesh
         records_take(m, in->repaired, record);
     else if (!in->is_repair && o && o->state == ORIGIN_LIVE)
         records_take(m, o, record);
+    else if (!in->is_repair && in->over)
+        records_take(m, in->over, record);
 }
 
 /* What a peer says that has been heard of before. */
@@ -262,6 +265,8 @@ void peers_receive(struct peers *m, struct span bytes)
     in.from = peers_find_origin(m, in.head.origin);
     if (in.head.version > m->options.version)
         return;
+    if (in.from && in.from->is_over)
+        in.over = in.from;
     /* Of a dead one only records may be known so far: it lives when it has said who it is. */
     if (in.from && (in.from->is_over || !peers_of_origin(m, in.from)))
         in.from = NULL;
@@ -282,6 +287,8 @@ void peers_receive(struct peers *m, struct span bytes)
         records_look_for_holes(m, in.repaired);
     if (in.from)
         records_look_for_holes(m, in.from);
+    if (in.over)
+        records_look_for_holes(m, in.over);
     go_on_waiting(m);
 }
 

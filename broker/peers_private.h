@@ -65,7 +65,7 @@ struct origin {
     uint64_t hears_us;       /* our number that it has */
     bool hears_this_boot;
     bool has_begun; /* a hello has said where its numbers begin for this node */
-    bool is_over;   /* started again: what is still under way from then counts no more */
+    bool is_over;   /* started again: of what is still under way from then only records count */
     bool is_draining;
     unsigned version; /* the highest one in which it was heard */
     unsigned n_heard;

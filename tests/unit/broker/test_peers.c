@@ -631,6 +631,31 @@ static void who_starts_again_is_another_and_the_old_one_is_dead_at_once(void **s
     assert_int_equal(lost_by_all(), 0);
 }
 
+/* What it had said last was still under way when it started again, and was passed over. */
+static void late_words_of_who_started_again_count(void **state)
+{
+    (void)state;
+    start_all(3);
+    assert_true(knows(all_know_each_other));
+    struct mesh_origin old = nodes[1].self;
+    net_cut(&net, 1, 2, true);
+    net.way[1][0].delay_ms = 100;
+    for (unsigned i = 0; i < 20; i++)
+        say(1);
+    net_run(&net, 2);
+    stop_node(1);
+    net.way[1][0].delay_ms = 0;
+    net_cut(&net, 1, 2, false);
+    start_node(1, 2);
+    net_name(&net, 1, 0);
+    net_name(&net, 1, 2);
+    peers_start(nodes[1].peers);
+    net_run(&net, 2000);
+    assert_int_equal(view_of(0, old)->emits, 20);
+    assert_int_equal(view_of(2, old)->emits, 20);
+    assert_int_equal(peers_alive(nodes[0].peers), 2);
+}
+
 static void confirmed_is_what_every_living_peer_has(void **state)
 {
     (void)state;
@@ -692,6 +717,7 @@ int main(void)
         TEST(who_was_frozen_does_not_believe_the_others_dead),
         TEST(who_was_frozen_goes_on_without_loss),
         TEST(who_starts_again_is_another_and_the_old_one_is_dead_at_once),
+        TEST(late_words_of_who_started_again_count),
         TEST(confirmed_is_what_every_living_peer_has),
     };
 
