@@ -302,6 +302,14 @@ static bool is_of(struct socket *s, struct mesh_origin origin)
     return room && room_has(room, s);
 }
 
+/* Two nodes that could not hear each other may have taken a session at once. */
+static bool is_above(const struct socket *s, uint64_t epoch, uint32_t tag)
+{
+    struct mesh_origin origin;
+    return s->offset_ms > epoch ||
+           (epoch > 0 && s->offset_ms == epoch && cluster_origin_of(s, &origin) && origin.tag > tag);
+}
+
 /* A session may have moved: then the one with the higher epoch counts, whichever is heard of first. */
 static struct socket *far_enter(struct cluster *c, struct mesh_origin from, const struct mesh_presence *p)
 {
@@ -310,7 +318,7 @@ static struct socket *far_enter(struct cluster *c, struct mesh_origin from, cons
     struct socket *s = nsp ? nsp_find(nsp, p->sid) : NULL;
     if (!nsp)
         return NULL;
-    if (s && (is_of(s, from) || s->offset_ms > p->epoch))
+    if (s && (is_of(s, from) || is_above(s, p->epoch, from.tag)))
         return is_of(s, from) ? s : NULL;
     if (c->hub->recovery && p->epoch > 0)
         directory_on_enter(recovery_directory(c->hub->recovery), p->sid, p->epoch, from);

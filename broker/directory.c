@@ -344,6 +344,22 @@ void directory_give_away(struct directory_entry *e, uint32_t to)
     metrics_set(d->hub->metrics, METRIC_SESSIONS_ABSENT, d->n_absent);
 }
 
+/* Another node has taken this session at the same time, one of them by the store and one from its owner, and does not have
+ * what has happened here since. If the client was here it comes back with the offset that it has from here, and has it. */
+static void stand_back(struct directory *d, struct directory_entry *e)
+{
+    char sid[ID_CHARS];
+    memcpy(sid, e->sid, ID_CHARS);
+    take_back(e);
+    if (e->state == ENTRY_OPEN && e->socket)
+        d->options.on_taken(e->socket);
+    e = directory_find(d, sid);
+    if (!e || e->state != ENTRY_ABSENT)
+        return;
+    e->epoch++;
+    directory_save_later(e);
+}
+
 bool directory_on_enter(struct directory *d, struct span sid, uint64_t epoch, struct mesh_origin from)
 {
     struct directory_entry *e = sid.n == ID_CHARS ? directory_find(d, sid.p) : NULL;
@@ -353,6 +369,10 @@ bool directory_on_enter(struct directory *d, struct span sid, uint64_t epoch, st
         return false;
     log_event(LOG_INFO, "session_taken", LOG_SPAN("sid", sid), LOG_UINT("epoch", epoch),
               LOG_UINT("by", from.tag));
+    if (epoch == e->epoch) {
+        stand_back(d, e);
+        return true;
+    }
     directory_give_away(e, from.tag);
     return true;
 }

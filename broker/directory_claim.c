@@ -33,6 +33,7 @@ struct directory_claim {
 
 static void go_on(struct directory_claim *c);
 static void ask_store(struct directory_claim *c);
+static void ask_owner(struct directory_claim *c);
 
 static void unlink_claim(struct directory_claim *c)
 {
@@ -134,11 +135,14 @@ static uint64_t version_of(struct span text)
     return offset_decode(text, &since) ? 0 : recovery_take_version(&since);
 }
 
-/* What is heard of this session from other nodes. */
-static uint64_t heard_epoch(const struct directory *d, struct span nsp, const char sid[ID_CHARS])
+/* What is heard of this session from other nodes: its epoch, and where it is. */
+static uint64_t heard_epoch(const struct directory *d, struct span nsp, const char sid[ID_CHARS],
+                            uint32_t *owner)
 {
     struct nsp *far = d->cluster ? cluster_far(d->cluster, nsp) : NULL;
     const struct socket *s = far ? nsp_find(far, (struct span){sid, ID_CHARS}) : NULL;
+    struct mesh_origin origin = {0};
+    *owner = s && cluster_origin_of(s, &origin) ? origin.tag : 0;
     return s ? s->offset_ms : 0;
 }
 
@@ -148,19 +152,26 @@ static void take(struct directory_claim *c, struct span bytes, uint64_t epoch, b
     static struct entry check;
     struct directory *d = c->directory;
     struct directory_entry *e = directory_find(d, c->sid);
+    uint32_t owner;
     if (entry_read(bytes, &check) || memcmp(check.pid.p, c->pid, ID_CHARS) != 0) {
         take_what_is_here(c);
         return;
     }
-    if (e && e->state != ENTRY_MOVED) {
-        if (epoch <= e->epoch) { /* somebody was quicker here */
+    uint64_t heard = heard_epoch(d, check.nsp, c->sid, &owner);
+    if (heard >= epoch && !by_mesh && owner != c->owner && ++c->moves <= MOVES_MAX) {
+        c->owner = owner; /* the store does not know of this one: what it has is old */
+        ask_owner(c);
+        return;
+    }
+    if (e && e->state != ENTRY_MOVED && epoch <= e->epoch) {
+        if (was_here_last(c, e)) { /* somebody was quicker here */
             take_own(c, e);
             return;
         }
-        directory_give_away(
-            e, d->options.self.tag); /* it had been elsewhere since, and this node has not heard of it yet */
+        epoch = e->epoch + 1; /* taken here for a connection that its client has left since */
     }
-    uint64_t heard = heard_epoch(d, check.nsp, c->sid);
+    if (e && e->state != ENTRY_MOVED) /* it had been elsewhere since, and this node has not heard of it yet */
+        directory_give_away(e, d->options.self.tag);
     e = adopt(d, c->pid, bytes, epoch > heard ? epoch : heard + 1);
     if (e) {
         e->version = version_of(check.since);

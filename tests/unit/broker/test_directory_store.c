@@ -48,6 +48,12 @@ static bool has_room(const struct directory_entry *e, const char *room)
     return false;
 }
 
+static bool enters(unsigned node, const char *sid, uint64_t epoch, uint32_t tag)
+{
+    return directory_on_enter(nodes[node].directory, (struct span){sid, ID_CHARS}, epoch,
+                              (struct mesh_origin){tag, 1});
+}
+
 static unsigned owners(const struct person *p)
 {
     return store_memory_owners(memory, (struct span){p->pid, ID_CHARS}, net_clock_ms);
@@ -208,6 +214,42 @@ static void test_it_has_heard_nothing_from_here(void **state)
     assert_true(person_come(p, 0));
 }
 
+/* Node 1 has taken it for a connection that its client had left, when the client was at node 0 still; the store has lost
+ * that. */
+static void test_it_was_taken_for_nobody(void **state)
+{
+    (void)state;
+    struct person *p = &people[0];
+    person_come(p, 0);
+    assert_int_equal(claim(1, p->pid, 0).err, 0);
+    store_memory_lose(memory);
+    net_run(&net, 1100);
+    person_joins(p, "new");
+    person_go(p);
+    settle();
+    assert_true(person_come(p, 1));
+    assert_true(room_find(socket_of(p, 1)->nsp, SPAN("new")) != NULL);
+    assert_int_equal(socket_of(p, 1)->entry->epoch, 3);
+}
+
+/* Two have taken it at once, without a word of the other. Its client is at the one with the lower tag. */
+static void test_two_at_once(void **state)
+{
+    (void)state;
+    struct person *p = &people[0];
+    person_come(p, 0);
+    person_joins(p, "new");
+    settle();
+    assert_true(enters(0, p->sid, 1, nodes[0].self.tag + 1));
+    settle();
+    assert_int_equal(p->k.closes, 1);
+    sink_free(&p->k);
+    p->is_open = false;
+    assert_true(person_come(p, 1));
+    assert_true(room_find(socket_of(p, 1)->nsp, SPAN("new")) != NULL);
+    assert_int_equal(socket_of(p, 1)->entry->epoch, 3);
+}
+
 /* ---- claims that nobody waits for ---- */
 
 static void test_second_claim_has_it(void **state)
@@ -354,12 +396,6 @@ static void test_old_words_while_the_owner_lives(void **state)
 
 /* ---- who is right ---- */
 
-static bool enters(unsigned node, const char *sid, uint64_t epoch, uint32_t tag)
-{
-    return directory_on_enter(nodes[node].directory, (struct span){sid, ID_CHARS}, epoch,
-                              (struct mesh_origin){tag, 1});
-}
-
 static void test_higher_epoch_and_tag(void **state)
 {
     (void)state;
@@ -378,7 +414,10 @@ static void test_higher_epoch_and_tag(void **state)
     assert_int_equal(p->k.closes, 1);
     assert_int_equal(p->k.reason, CLOSE_TAKEN);
     assert_null(socket_of(p, 0));
-    assert_true(enters(0, sid, 1, tag - 1)); /* it has been let go */
+    assert_int_equal(directory_absent(nodes[0].directory),
+                     1); /* both have it from before: if its client was here … */
+    assert_false(enters(0, sid, 1, tag - 1));
+    assert_true(enters(0, sid, 3, tag - 1));
     assert_int_equal(directory_absent(nodes[0].directory), 0);
 }
 
@@ -408,6 +447,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_it_is_here_after_all, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nobody_knows_where_it_was_last, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_has_heard_nothing_from_here, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_it_was_taken_for_nobody, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_two_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_second_claim_has_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_taken_from_who_holds_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cancelled_in_the_store, set_up, tear_down),
