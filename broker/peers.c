@@ -424,8 +424,7 @@ unsigned peers_positions(const struct peers *m, struct peers_position *out, unsi
                                            .received = o->received,
                                            .lives = o->state != ORIGIN_DEAD,
                                            .is_dated = o->is_dated,
-                                           .is_old = dead_ms > peers_kept_ms(m),
-                                           .is_over = dead_ms > peers_named_ms(m)};
+                                           .is_old = dead_ms > peers_named_ms(m)};
     }
     return n;
 }

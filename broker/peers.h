@@ -124,8 +124,7 @@ struct peers_position {
     uint64_t received;
     bool lives;
     bool is_dated; /* dead, and it is known for how long */
-    bool is_old;   /* dead for so long that nothing of it is kept any more, */
-    bool is_over;  /* and that offsets do not name it either */
+    bool is_old;   /* dead for so long that nothing of it is kept, and that offsets do not name it either */
 };
 unsigned peers_positions(const struct peers *m, struct peers_position *out, unsigned max);
 

@@ -122,10 +122,11 @@ static inline uint64_t peers_kept_ms(const struct peers *m)
     return m->options.ring.max_ms;
 }
 
-/* nor is it named in offsets for longer than this: nodes do not agree to the millisecond on when it died. */
+/* nor is it named in offsets for longer than this. An offset that comes back without its name is younger, so that its
+ * client has missed nothing of it; and nodes do not agree to the millisecond on when it died. */
 static inline uint64_t peers_named_ms(const struct peers *m)
 {
-    return peers_kept_ms(m) + peers_kept_ms(m) / 4;
+    return 2 * peers_kept_ms(m);
 }
 
 static inline bool same_origin(struct mesh_origin a, struct mesh_origin b)

@@ -99,6 +99,8 @@ static void deliver(struct peers *m, struct origin *o, const struct mesh_record 
 
 static void keep(struct peers *m, struct origin *o, const struct mesh_record *record)
 {
+    if (o->state == ORIGIN_DEAD && peers_now_ms(m) - o->last_ms > peers_kept_ms(m))
+        return;
     const struct mesh_emit *emit = record->kind == MESH_EMIT ? &record->emit : NULL;
     if (ring_add(m->ring, peers_now_ms(m), o->id, record->seq, record->raw, emit)) {
         ring_restart(m->ring, o->id);

@@ -110,7 +110,7 @@ struct span recovery_offset(struct recovery *r, uint64_t newest)
     r->now.n = 0;
     r->position[0].received = newest;
     for (unsigned i = 0; i < n; i++)
-        if (r->position[i].received > 0 && !r->position[i].is_over)
+        if (r->position[i].received > 0 && !r->position[i].is_old)
             offset_raise(&r->now, r->position[i].origin.tag, r->position[i].received);
     return write_offset(r, &r->now);
 }

@@ -15,11 +15,11 @@
 
 enum { STORE_LEASE_MS = 3000 };
 
-/* A name is kept for so long after a renewal: offsets have it for a quarter longer than what it wrote is kept, and come
- * back for as long again; and its tag stays taken for a little longer than that. */
+/* A name is kept for so long after a renewal: offsets have it for twice as long as what it wrote is kept, and come back for
+ * as long again; and its tag stays taken for a little longer than that. */
 static inline uint64_t store_name_ms(uint64_t keep_ms)
 {
-    return 2 * keep_ms + keep_ms / 4 + 1000;
+    return 3 * keep_ms + 1000;
 }
 
 /* One origin that the store knows. */

@@ -333,7 +333,7 @@ static struct peers_position position_of(const struct seat *s, const struct trut
     for (unsigned i = 0; i < n; i++)
         if (position[i].origin.tag == o->id.tag)
             return position[i];
-    return (struct peers_position){.is_over = true};
+    return (struct peers_position){.is_old = true};
 }
 
 void seat_check_end(struct seat *s)
@@ -341,7 +341,7 @@ void seat_check_end(struct seat *s)
     const struct truth *t = truth_of(s);
     for (unsigned i = 0; i < t->n_origins && !s->is_plain; i++) {
         const struct truth_origin *o = &t->origin[i];
-        bool is_named = !position_of(s, o).is_over;
+        bool is_named = !position_of(s, o).is_old;
         for (unsigned k = s->checked[i]; k < o->n_emits; k++) {
             const struct truth_emit *e = &t->emit[o->emits[k]];
             bool is_due = is_named && e->nsp == s->nsp && e->at_ms > s->begun_ms && truth_is_held(o, e->seq);

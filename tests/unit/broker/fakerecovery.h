@@ -28,7 +28,7 @@
 enum {
     NODES = 3,
     KEEP_MS = 20000,
-    NAMED_MS = KEEP_MS + KEEP_MS / 4,
+    NAMED_MS = 2 * KEEP_MS,
     WINDOW_MS = 10000,
     PEER_TIMEOUT_MS = 300
 };

@@ -121,7 +121,7 @@ static void test_who_started_after_a_death(void **state)
     net_run(&net, KEEP_MS / 2);
     start_node(2, 2);
     assert_true(net_until(&net, all_are_ready, NULL));
-    net_run(&net, KEEP_MS / 2 + KEEP_MS / 4); /* node 0 does not name it any more */
+    net_run(&net, NAMED_MS - KEEP_MS / 2); /* node 0 does not name it any more */
     say_to(0, NULL, 2);
     all_hear();
     struct offset o = offset_of(p);
@@ -464,7 +464,7 @@ static void test_late_words_after_a_long_silence(void **state)
     person_come(p, 0);
     for (unsigned i = 1; i < NODES; i++)
         net_cut_both(&net, 0, i, true);
-    net_run(&net, KEEP_MS);
+    net_run(&net, KEEP_MS + KEEP_MS / 2);
     store_memory_cut(nodes[0].client, true);
     say_to(0, NULL, 1);
     net_step(&net);
@@ -475,7 +475,7 @@ static void test_late_words_after_a_long_silence(void **state)
     p->connects = 0;
     person_ask(p, 1);
     assert_true(net_until(&net, is_recovered, p));
-    net_run(&net, NAMED_MS - KEEP_MS);
+    net_run(&net, KEEP_MS / 2);
     say_to(1, NULL, 2);
     all_hear();
     net.node[0].is_frozen = false;
