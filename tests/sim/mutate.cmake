@@ -1,0 +1,16 @@
+# Writes a copy of a source file in which one line is another, as a mutant says. The line has to be there, once.
+# cmake -DMUTANT=… -DSOURCE=… -DCOPY=… -P mutate.cmake
+file(READ "${MUTANT}" mutant)
+if(NOT mutant MATCHES "\n-([^\n]*)\n[+]([^\n]*)\n")
+  message(FATAL_ERROR "${MUTANT}: does not say which line becomes which")
+endif()
+set(line "\n${CMAKE_MATCH_1}\n")
+set(with "\n${CMAKE_MATCH_2}\n")
+file(READ "${SOURCE}" source)
+string(FIND "${source}" "${line}" first)
+string(FIND "${source}" "${line}" last REVERSE)
+if(first EQUAL -1 OR NOT first EQUAL last)
+  message(FATAL_ERROR "${MUTANT}: the line that it replaces is not in ${SOURCE}, or not only once:${line}")
+endif()
+string(REPLACE "${line}" "${with}" source "${source}")
+file(WRITE "${COPY}" "${source}")
