@@ -229,12 +229,18 @@ static void put_node(FILE *to, const struct rundir_node *node)
         fputs(",\"core\":null}", to);
 }
 
+static void put_extra(FILE *to, const char *key, const struct rundir_node *node, uint32_t index)
+{
+    if (node->process.pid <= 0)
+        return;
+    fprintf(to, ",\"%s_index\":%" PRIu32 ",\"%s\":", key, index, key);
+    put_node(to, node);
+}
+
 static void put_rest(FILE *to, const struct rundir_state *state)
 {
-    if (state->old.process.pid > 0) {
-        fprintf(to, ",\"old_index\":%" PRIu32 ",\"old\":", state->old_index);
-        put_node(to, &state->old);
-    }
+    put_extra(to, "old", &state->old, state->old_index);
+    put_extra(to, "next", &state->next, state->next_index);
     if (state->redis_url[0]) {
         fputs(",\"redis\":{", to);
         put_process(to, &state->redis);
@@ -318,22 +324,36 @@ static int parse_node(struct span entry, struct rundir_node *node)
     return 0;
 }
 
+static int parse_extra(struct span text, const char *key, struct rundir_node *node, uint32_t *index)
+{
+    struct span entry = json_get(text, key);
+    char index_key[16];
+    uint64_t number;
+
+    if (entry.n == 0)
+        return 0;
+    snprintf(index_key, sizeof index_key, "%s_index", key);
+    if (!get_number(text, index_key, RUNDIR_NODES_MAX - 1, &number) || parse_node(entry, node) != 0)
+        return ERR_JSON;
+    *index = (uint32_t)number;
+    return 0;
+}
+
 static int parse_rest(struct span text, struct rundir_state *state)
 {
     const struct process_record none = {.state = "stopped"};
-    struct span old = json_get(text, "old"), redis = json_get(text, "redis"), agent = json_get(text, "agent");
-    uint64_t reloads, index;
+    struct span redis = json_get(text, "redis"), agent = json_get(text, "agent");
+    uint64_t reloads;
 
     if (!get_number(text, "reloads", UINT32_MAX, &reloads) ||
         !get_text(text, "reload_error", state->reload_error, sizeof state->reload_error))
         return ERR_JSON;
     state->reloads = (uint32_t)reloads;
     state->reloading = json_is_true(json_get(text, "reloading"));
-    if (old.n > 0 &&
-        (!get_number(text, "old_index", RUNDIR_NODES_MAX - 1, &index) || parse_node(old, &state->old)))
+    if (parse_extra(text, "old", &state->old, &state->old_index) != 0 ||
+        parse_extra(text, "next", &state->next, &state->next_index) != 0)
         return ERR_JSON;
     state->agent = state->redis = none;
-    state->old_index = old.n > 0 ? (uint32_t)index : 0;
     if (redis.n > 0 && (parse_process(redis, &state->redis) ||
                         !get_text(redis, "url", state->redis_url, sizeof state->redis_url)))
         return ERR_JSON;
@@ -401,7 +421,7 @@ int rundir_load(const struct rundir *dir, struct rundir_state *state)
     if (rc == 0 && get_text((struct span){text, n}, "boot", saved_boot, sizeof saved_boot) &&
         strcmp(boot, saved_boot) == 0)
         return 0;
-    state->redis.pid = state->old.process.pid = state->agent.pid = 0;
+    state->redis.pid = state->agent.pid = state->old.process.pid = state->next.process.pid = 0;
     for (uint32_t i = 0; i < state->nodes_n; i++)
         state->nodes[i].process.pid = 0;
     return rc;
@@ -428,7 +448,7 @@ static bool lives(const struct process_record *process)
            process_start_ticks(process->pid) == process->start_ticks;
 }
 
-unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX + 1])
+unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_PIDS_MAX])
 {
     struct rundir_state state;
     unsigned n = 0;
@@ -441,6 +461,8 @@ unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX + 
     }
     if (lives(&state.old.process))
         pids[n++] = state.old.process.pid;
+    if (lives(&state.next.process))
+        pids[n++] = state.next.process.pid;
     return n;
 }
 

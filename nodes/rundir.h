@@ -13,6 +13,7 @@
 
 enum {
     RUNDIR_NODES_MAX = 99,
+    RUNDIR_PIDS_MAX = RUNDIR_NODES_MAX + 2,
     RUNDIR_TEXT_BYTES = 32 * 1024, /* holds the text of any state */
 };
 
@@ -25,8 +26,9 @@ struct rundir_state {
         int core; /* -1: any */
         uint32_t port;
     } nodes[RUNDIR_NODES_MAX]; /* by their index */
-    struct rundir_node old;    /* drains after a reload; no pid: none */
-    uint32_t old_index;
+    /* Of a reload, no pid: none. old drains, next is not yet the node. */
+    struct rundir_node old, next;
+    uint32_t old_index, next_index;
     struct process_record agent; /* that watches the machine; "stopped": none */
     struct process_record redis; /* of this bus alone; "stopped": none */
     char redis_url[256];         /* "": none */
@@ -72,7 +74,7 @@ bool rundir_program(const char *name, char out[PATH_MAX]);
 
 /* The pids of the saved nodes that still run although no supervisor does: how many. A pid that now belongs to
  * another process does not count. */
-unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_NODES_MAX + 1]);
+unsigned rundir_orphans(const struct rundir *dir, pid_t pids[RUNDIR_PIDS_MAX]);
 /* The same for the redis-server and for the agent: 0 or 1. */
 unsigned rundir_orphan_redis(const struct rundir *dir, pid_t *pid);
 unsigned rundir_orphan_agent(const struct rundir *dir, pid_t *pid);

@@ -78,6 +78,7 @@ static void describe(const struct supervisor *s, struct rundir_state *state)
     *state = (struct rundir_state){.port = s->config.port,
                                    .nodes_n = s->nodes_n,
                                    .old_index = s->reload.old.index,
+                                   .next_index = s->reload.next.index,
                                    .reloads = s->reload.count,
                                    .reloading = s->reload.active};
     snprintf(state->bind, sizeof state->bind, "%s", s->config.bind);
@@ -86,6 +87,7 @@ static void describe(const struct supervisor *s, struct rundir_state *state)
     for (unsigned i = 0; i < s->nodes_n; i++)
         describe_node(s, &s->nodes[i], &state->nodes[i]);
     describe_node(s, &s->reload.old, &state->old);
+    describe_node(s, &s->reload.next, &state->next);
     process_describe(&s->redis.process, &state->redis);
     process_describe(&s->monitor.process, &state->agent);
 }

@@ -27,6 +27,10 @@ static void adopt_nodes(struct supervisor *s, const struct rundir_state *state)
     supervisor_init_node(s, &s->reload.old, state->old_index);
     if (process_adopt(&s->reload.old, &state->old.process))
         process_handle(&s->reload.old, PROCESS_DRAIN);
+    /* The reload has ended with its supervisor; the node that was to be replaced goes on. */
+    supervisor_init_node(s, &s->reload.next, state->next_index);
+    if (process_adopt(&s->reload.next, &state->next.process))
+        process_handle(&s->reload.next, PROCESS_DRAIN);
     /* A configuration that does not say how many leaves them as many as they are. */
     if (!s->config.source[CONFIG_OPTION_nodes])
         s->config.nodes = state->nodes_n;
@@ -49,7 +53,7 @@ static int check_ports(const struct supervisor *s)
 int takeover_run(struct supervisor *s)
 {
     struct rundir_state state;
-    pid_t pids[RUNDIR_NODES_MAX + 1], pid;
+    pid_t pids[RUNDIR_PIDS_MAX], pid;
     unsigned nodes = rundir_orphans(&s->dir, pids);
     unsigned others = rundir_orphan_redis(&s->dir, &pid) + rundir_orphan_agent(&s->dir, &pid);
 

@@ -170,7 +170,7 @@ typedef unsigned find_orphans(const struct rundir *dir, pid_t *pids);
 
 static void signal_all(const struct rundir *dir, find_orphans *find, int number)
 {
-    pid_t pids[RUNDIR_NODES_MAX + 1];
+    pid_t pids[RUNDIR_PIDS_MAX];
 
     for (unsigned n = find(dir, pids); n > 0; n--)
         kill(pids[n - 1], number);
@@ -179,7 +179,7 @@ static void signal_all(const struct rundir *dir, find_orphans *find, int number)
 static int end_all(const struct rundir *dir, find_orphans *find, unsigned patience_ms)
 {
     static const int signals[] = {SIGTERM, SIGKILL};
-    pid_t pids[RUNDIR_NODES_MAX + 1];
+    pid_t pids[RUNDIR_PIDS_MAX];
 
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
         uint64_t deadline_ms = verb_now_ms() + patience_ms;
@@ -197,7 +197,7 @@ static int end_all(const struct rundir *dir, find_orphans *find, unsigned patien
 /* The nodes first: what they have to write goes to the redis-server. */
 static int stop_orphans(struct rundir *dir)
 {
-    pid_t pids[RUNDIR_NODES_MAX + 1];
+    pid_t pids[RUNDIR_PIDS_MAX];
 
     if (rundir_orphans(dir, pids) + rundir_orphan_agent(dir, pids) + rundir_orphan_redis(dir, pids) == 0)
         return verb_not_running("stop", dir);

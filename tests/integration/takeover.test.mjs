@@ -206,3 +206,26 @@ test('nodes that are still starting are taken over, become ready, and are left a
   assert.deepEqual(next.ps().nodes.map(({ pid, state: is, restarts }) => [pid, is, restarts]), pids.map((pid) => [pid, 'ready', 0]));
   assert.doesNotMatch(next.stderr, /no sign of life/);
 });
+
+// The process that a reload was starting was written down nowhere, and went on for ever beside the bus.
+test('what a reload was starting when its supervisor was killed is ended', async (t) => {
+  const slow = ['--peers', '127.0.0.1:9'];
+  const bus = await up(t, slow);
+  const [pid] = bus.pids();
+  const startNext = async (each) => {
+    const reload = each.start('reload');
+    const next = await eventually(() => JSON.parse(fs.readFileSync(path.join(bus.runDir, 'state.json'), 'utf8')).next?.pid, 'the next process');
+    await each.killSupervisor();
+    assert.equal((await reload).code, 1);
+    assert.ok(alive(next));
+    return next;
+  };
+  const first = await startNext(bus);
+  const again = await up(t, slow, { runDir: bus.runDir, port: bus.port });
+  await eventually(() => !alive(first), 'its end');
+  assert.deepEqual(again.pids(), [pid]);
+  await eventually(() => !('next' in JSON.parse(fs.readFileSync(path.join(bus.runDir, 'state.json'), 'utf8'))), 'it to be forgotten');
+  const second = await startNext(again);
+  assert.deepEqual(again.run('stop'), { status: 0, stdout: '', stderr: '' });
+  assert.ok(!alive(second) && !alive(pid));
+});

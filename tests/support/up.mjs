@@ -68,8 +68,9 @@ function endOrphans(runDir) {
     }
   };
   if (alive(Number(read('starling.pid')))) return;
-  const { nodes, redis, agent } = JSON.parse(read('state.json') || '{"nodes":[]}');
-  for (const { pid } of [...nodes, redis ?? { pid: 0 }, agent ?? { pid: 0 }]) if (pid > 0 && alive(pid)) process.kill(pid, 'SIGKILL');
+  const { nodes, ...others } = JSON.parse(read('state.json') || '{"nodes":[]}');
+  const more = ['redis', 'agent', 'old', 'next'].map((name) => others[name]).filter(Boolean);
+  for (const { pid } of [...nodes, ...more]) if (pid > 0 && alive(pid)) process.kill(pid, 'SIGKILL');
 }
 
 // Starts `starling up` without waiting for anything.
