@@ -413,19 +413,29 @@ bool peers_is_settled(const struct peers *m)
     return true;
 }
 
+static struct peers_position position_of(const struct peers *m, const struct origin *o)
+{
+    bool lives = o->state != ORIGIN_DEAD;
+    return (struct peers_position){
+        .origin = o->id,
+        .received = o->received,
+        .lives = lives,
+        .is_dated = o->is_dated,
+        .is_old = !lives && peers_now_ms(m) - o->last_ms > peers_named_ms(m),
+    };
+}
+
 unsigned peers_positions(const struct peers *m, struct peers_position *out, unsigned max)
 {
     unsigned n = 0;
     if (max > 0)
         out[n++] = (struct peers_position){.origin = m->options.self, .received = m->seq, .lives = true};
-    for (const struct origin *o = m->origins; o && n < max; o = o->hh.next) {
-        uint64_t dead_ms = o->state == ORIGIN_DEAD ? peers_now_ms(m) - o->last_ms : 0;
-        out[n++] = (struct peers_position){.origin = o->id,
-                                           .received = o->received,
-                                           .lives = o->state != ORIGIN_DEAD,
-                                           .is_dated = o->is_dated,
-                                           .is_old = dead_ms > peers_named_ms(m)};
-    }
+    for (const struct origin *o = m->origins; o && n < max; o = o->hh.next)
+        if (o->state != ORIGIN_DEAD)
+            out[n++] = position_of(m, o);
+    for (const struct origin *o = m->origins; o && n < max; o = o->hh.next)
+        if (o->state == ORIGIN_DEAD)
+            out[n++] = position_of(m, o);
     return n;
 }
 

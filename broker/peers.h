@@ -118,7 +118,7 @@ bool peers_have(const struct peers *m, struct mesh_origin origin, uint64_t seq);
  * that is known to be there has not come. */
 bool peers_is_settled(const struct peers *m);
 
-/* How far this node has come in each origin's numbers; itself first. */
+/* How far this node has come in each origin's numbers; itself first, then those that live. */
 struct peers_position {
     struct mesh_origin origin;
     uint64_t received;
