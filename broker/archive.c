@@ -245,6 +245,7 @@ struct archive *archive_new(struct reactor *r, struct metrics *metrics, const st
     a->store = store;
     a->peers = peers;
     a->done_end = &a->done;
+    a->waiting_end = &a->waiting;
     a->tell.run = fetches_tell;
     timer_init(&a->again, on_again);
     return a;

@@ -19,7 +19,8 @@ struct leg {
     struct leg *next_of_fetch;
     struct leg *next, **at; /* of the sweep */
     struct fetch *fetch;
-    struct sweep *sweep; /* NULL: nothing more is wanted of it */
+    struct sweep *sweep; /* NULL: nothing more is wanted of it, or not yet */
+    bool is_due;         /* its fetch waits for its turn */
     struct mesh_origin origin;
     uint64_t wanted; /* the next number */
     bool takes;      /* of the batch that is being read */
@@ -43,11 +44,13 @@ struct wish {
 
 struct fetch {
     struct archive *archive;
-    struct fetch_options options;       /* its spans lie in names */
-    struct fetch *next_done, **done_at; /* while it waits to be told; else done_at is NULL */
+    struct fetch_options options;             /* its spans lie in names */
+    struct fetch *next_done, **done_at;       /* while it waits to be told; else done_at is NULL */
+    struct fetch *next_waiting, **waiting_at; /* while it waits for its turn; else waiting_at is NULL */
+    bool is_active;                           /* it has had its turn */
     int err;
     struct leg *legs;
-    unsigned pending; /* legs that have a sweep */
+    unsigned pending; /* legs of which something is wanted */
     uint64_t messages, bytes;
     struct wish *wish;
     unsigned n_wishes;
@@ -75,10 +78,11 @@ struct archive {
     const struct store *store;
     struct peers *peers;
     struct sweep *sweeps; /* whose turn is next comes first */
-    unsigned asking, fetches;
+    unsigned asking, fetches, active;
     uint64_t held_bytes;
     struct interest *interests;
     struct fetch *done, **done_end;
+    struct fetch *waiting, **waiting_end;
     struct reactor_task tell;
     struct timer again;
     struct mesh_record record; /* large: one is enough */
@@ -92,7 +96,7 @@ void fetches_offer(struct sweep *s);
 void leg_settle(struct leg *leg);
 /* With its metric. */
 void fetch_give_up(struct fetch *f, int err);
-/* Calls done of all that are. */
+/* Calls done of all that are; others have their turn. */
 void fetches_tell(struct reactor_task *task);
 
 /* ---- archive.c ---- */

@@ -97,14 +97,34 @@ static void unref(struct archive *a, struct record *r)
 
 static void detach(struct leg *leg)
 {
+    if (!leg->sweep && !leg->is_due)
+        return;
+    leg->fetch->pending--;
+    leg->is_due = false;
     if (!leg->sweep)
         return;
     *leg->at = leg->next;
     if (leg->next)
         leg->next->at = leg->at;
     leg->sweep = NULL;
-    leg->fetch->pending--;
 }
+
+static int attach(struct leg *leg)
+{
+    struct sweep *s = archive_sweep(leg->fetch->archive, leg->origin);
+    if (!s)
+        return ERR_MEMORY;
+    leg->is_due = leg->takes = false;
+    leg->sweep = s;
+    leg->next = s->legs;
+    leg->at = &s->legs;
+    if (leg->next)
+        leg->next->at = &leg->next;
+    s->legs = leg;
+    return 0;
+}
+
+/* ---- whose turn it is ---- */
 
 /* done is called at the end of the turn: nothing here changes under who is in the middle of it. */
 static void is_done(struct fetch *f, int err)
@@ -135,14 +155,26 @@ static void forget_done(struct fetch *f)
     f->done_at = NULL;
 }
 
-void fetches_tell(struct reactor_task *task)
+static void wait_for_turn(struct fetch *f)
 {
-    struct archive *a = container_of(task, struct archive, tell);
-    while (a->done) {
-        struct fetch *f = a->done;
-        forget_done(f);
-        f->options.done(f->options.user, f->err);
-    }
+    struct archive *a = f->archive;
+    f->next_waiting = NULL;
+    f->waiting_at = a->waiting_end;
+    *a->waiting_end = f;
+    a->waiting_end = &f->next_waiting;
+}
+
+static void forget_waiting(struct fetch *f)
+{
+    struct archive *a = f->archive;
+    if (!f->waiting_at)
+        return;
+    *f->waiting_at = f->next_waiting;
+    if (f->next_waiting)
+        f->next_waiting->waiting_at = f->waiting_at;
+    else
+        a->waiting_end = f->waiting_at;
+    f->waiting_at = NULL;
 }
 
 void fetch_give_up(struct fetch *f, int err)
@@ -152,6 +184,34 @@ void fetch_give_up(struct fetch *f, int err)
                                              : METRIC_RECOVERY_READS_BOUND;
     metrics_add(f->archive->metrics, why, 1);
     is_done(f, err);
+}
+
+static void take_turn(struct fetch *f)
+{
+    int err = 0;
+    f->archive->active += !f->is_active;
+    f->is_active = true;
+    for (struct leg *leg = f->legs; leg && !err; leg = leg->next_of_fetch)
+        if (leg->is_due)
+            err = attach(leg);
+    if (err)
+        fetch_give_up(f, err);
+}
+
+void fetches_tell(struct reactor_task *task)
+{
+    struct archive *a = container_of(task, struct archive, tell);
+    while (a->done) {
+        struct fetch *f = a->done;
+        forget_done(f);
+        f->options.done(f->options.user, f->err);
+    }
+    while (a->waiting && a->active < LIMIT_RECOVERY_READING) {
+        struct fetch *f = a->waiting;
+        forget_waiting(f);
+        take_turn(f);
+    }
+    archive_go_on(a);
 }
 
 void leg_settle(struct leg *leg)
@@ -279,11 +339,9 @@ static int copy_names(struct fetch *f, const struct fetch_options *o)
 
 struct fetch *fetch_new(struct archive *a, const struct fetch_options *o)
 {
-    struct fetch *f = a->fetches < LIMIT_RECOVERY_WAITING ? calloc(1, sizeof(*f)) : NULL;
-    if (!f) {
-        metrics_add(a->metrics, METRIC_RECOVERY_READS_BOUND, 1);
+    struct fetch *f = calloc(1, sizeof(*f));
+    if (!f)
         return NULL;
-    }
     f->archive = a;
     metrics_set(a->metrics, METRIC_RECOVERY_WAITING, ++a->fetches);
     int err = copy_names(f, o);
@@ -305,6 +363,7 @@ void fetch_free(struct fetch **fp)
         return;
     struct archive *a = f->archive;
     forget_done(f);
+    forget_waiting(f);
     drop_wishes(f);
     while (f->legs) {
         struct leg *leg = f->legs;
@@ -317,6 +376,9 @@ void fetch_free(struct fetch **fp)
     }
     archive_tell_held(a);
     metrics_set(a->metrics, METRIC_RECOVERY_WAITING, --a->fetches);
+    a->active -= f->is_active;
+    if (a->waiting)
+        reactor_defer(a->reactor, &a->tell, REACTOR_WORK);
     free(f->wish);
     free(f->rooms);
     free(f->names);
@@ -338,30 +400,27 @@ static struct leg *obtain_leg(struct fetch *f, struct mesh_origin origin)
 int fetch_want(struct fetch *f, struct mesh_origin origin, uint64_t first)
 {
     struct leg *leg = obtain_leg(f, origin);
-    struct sweep *s = leg ? archive_sweep(f->archive, origin) : NULL;
-    if (!s)
+    if (!leg)
         return ERR_MEMORY;
-    if (leg->sweep)
+    if (leg->sweep || leg->is_due)
         return 0;
     if (leg->wanted < first)
         leg->wanted = first;
-    leg->takes = false;
-    leg->sweep = s;
-    leg->next = s->legs;
-    leg->at = &s->legs;
-    if (leg->next)
-        leg->next->at = &leg->next;
-    s->legs = leg;
+    leg->is_due = true;
     f->pending++;
     return 0;
 }
 
 void fetch_begin(struct fetch *f)
 {
+    struct archive *a = f->archive;
     if (f->pending == 0)
         is_done(f, 0);
+    else if (f->is_active || a->active < LIMIT_RECOVERY_READING)
+        take_turn(f);
     else
-        archive_go_on(f->archive);
+        wait_for_turn(f);
+    archive_go_on(a);
 }
 
 bool fetch_part(const struct fetch *f, unsigned i, struct fetch_part *out)

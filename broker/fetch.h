@@ -17,14 +17,14 @@ struct fetch_options {
     void *user;
 };
 
-/* NULL: too many wait, or no memory. */
+/* NULL without memory. */
 struct fetch *fetch_new(struct archive *a, const struct fetch_options *o);
 /* At any time; done is not called any more. */
 void fetch_free(struct fetch **f);
 /* An origin's numbers from first on are wanted, as long as the ring does not hold them. ERR_MEMORY, also when it wants
  * more than LIMIT_OFFSET_ORIGINS of them. */
 int fetch_want(struct fetch *f, struct mesh_origin origin, uint64_t first);
-/* All that is wanted has been named. It may be done again when done was called with 0. */
+/* All that is wanted has been named. It has its turn when not too many others read. It may be done again when done was called with 0. */
 void fetch_begin(struct fetch *f);
 
 /* What has been read of one origin. */

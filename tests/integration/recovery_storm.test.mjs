@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
+import { metric } from '../support/clients.mjs';
 import { startCluster } from '../support/cluster.mjs';
 import { emit } from '../support/comer.mjs';
 import { commandCalls, startRedis } from '../support/redis.mjs';
@@ -33,9 +34,12 @@ function startStorm(t, count) {
   };
 }
 
-test(`${CLIENTS} clients of a killed node are back at once, with at most one question to Redis each`, async (t) => {
+const rooms = Array.from({ length: ROOMS }, (_, room) => `room-${room}`);
+
+// The clients of node a, which is killed, come back to node b when somebody has said what they miss.
+async function killUnderStorm(t, options, say) {
   const redis = await startRedis(t);
-  const cluster = await startCluster(t, 2, { recovery: 120000, redis: redis.url });
+  const cluster = await startCluster(t, 2, { recovery: 120000, redis: redis.url, ...options });
   const [a, b] = cluster.nodes;
   const storm = startStorm(t, CLIENTS);
   const came = await storm(`come ${a.port}`);
@@ -43,9 +47,7 @@ test(`${CLIENTS} clients of a killed node are back at once, with at most one que
   await emit(b, { to: 'nobody', confirm: 'mesh' });
   await a.kill();
   assert.equal((await storm('lose')).up, 0);
-  for (let event = 0; event < EVENTS; event++) {
-    await emit(b, { to: Array.from({ length: ROOMS }, (_, room) => `room-${room}`), args: [event] });
-  }
+  await say(b);
   await redis.cli('config', 'resetstat');
   const back = await storm(`back ${b.port}`);
   const calls = await commandCalls(redis);
@@ -53,7 +55,29 @@ test(`${CLIENTS} clients of a killed node are back at once, with at most one que
   assert.equal(back.up, CLIENTS, JSON.stringify(back));
   assert.equal(back.recovered, CLIENTS);
   assert.equal(back.events, CLIENTS * EVENTS);
+  return { b, back, calls };
+}
+
+test(`${CLIENTS} clients of a killed node are back at once, with at most one question to Redis each`, async (t) => {
+  const { back, calls } = await killUnderStorm(t, {}, async (b) => {
+    for (let event = 0; event < EVENTS; event++) await emit(b, { to: rooms, args: [event] });
+  });
   // Beside them the node renews its lease once a second.
+  assert.ok(calls.eval <= CLIENTS + back.ms / 1000 + 2, JSON.stringify(calls));
+});
+
+test(`${CLIENTS} clients of a killed node have all missed more than the ring holds: they share what is read`, async (t) => {
+  const { b, back, calls } = await killUnderStorm(t, { ringBytes: 1 << 20 }, async (b) => {
+    const padding = 'x'.repeat(4000);
+    for (let event = 0; event < EVENTS; event++) {
+      for (let n = 0; n < 80; n++) await emit(b, { to: 'nobody', args: [padding] });
+      await emit(b, { to: rooms, args: [event] });
+    }
+    await emit(b, { to: 'nobody', args: [padding], confirm: 'mirror' });
+  });
+  t.diagnostic(`${await metric(b, 'starling_recoveries_read_total')} of them got something from Redis, by ${await metric(b, 'starling_recovery_reads_total')} questions in ${back.ms} ms`);
+  assert.ok(await metric(b, 'starling_recoveries_read_total') > CLIENTS / 2);
+  assert.ok(await metric(b, 'starling_recovery_reads_total') < CLIENTS / 4, 'shared');
   assert.ok(calls.eval <= CLIENTS + back.ms / 1000 + 2, JSON.stringify(calls));
 });
 

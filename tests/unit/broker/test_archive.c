@@ -576,6 +576,47 @@ static void test_odd_mirrors(void **state)
     assert_int_equal(count(0, METRIC_RECOVERY_READS_GONE), 5);
 }
 
+/* As many at a time as the limit says; who is done lets the next one in, and who goes while it waits is in nobody's way. */
+static void test_turns(void **state)
+{
+    enum { ALL = LIMIT_RECOVERY_READING + 4 };
+    static struct fetch *fetch[ALL];
+    static const struct store_calls calls = {.read = on_odd_read};
+    struct store store = {.calls = &calls};
+    struct archive_options ao = {.patience_ms = 100};
+    struct fetch_options fo = {
+        .nsp = SPAN("/"), .sid = SPAN("x"), .max_messages = 1000, .max_bytes = 1000000, .done = on_odd_done};
+    uint64_t first, last;
+    (void)state;
+    say_many(1, NULL, 1, MANY);
+    assert_true(ring_range(peers_ring(nodes[0].peers), nodes[1].self, &first, &last));
+    add_batch(1, last, last);
+    odd.answer.run = on_odd_answer;
+    odd.told = 0;
+    struct archive *a = archive_new(nodes[0].w.reactor, nodes[0].w.metrics, &ao, &store, nodes[0].peers);
+    for (unsigned i = 0; i < ALL; i++) {
+        fetch[i] = fetch_new(a, &fo);
+        MUST(fetch[i] && fetch_want(fetch[i], nodes[1].self, 1) == 0);
+        fetch_begin(fetch[i]);
+    }
+    net_run(&net, 20);
+    assert_int_equal(odd.told, LIMIT_RECOVERY_READING);
+    assert_int_equal(odd.err, 0);
+    assert_int_equal(count(0, METRIC_RECOVERY_WAITING), ALL);
+    fetch_free(&fetch[ALL - 3]);
+    fetch_free(&fetch[0]);
+    fetch_free(&fetch[1]);
+    net_run(&net, 20);
+    assert_int_equal(odd.told, LIMIT_RECOVERY_READING + 2);
+    for (unsigned i = 0; i < ALL; i++)
+        fetch_free(&fetch[i]);
+    assert_int_equal(count(0, METRIC_RECOVERY_WAITING), 0);
+    assert_int_equal(count(0, METRIC_RECOVERY_HELD_BYTES), 0);
+    archive_free(&a);
+    msgpack_sbuffer_destroy(&odd.bytes[0]);
+    odd.n = 0;
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up_small, tear_down)
 
 int main(void)
@@ -599,6 +640,7 @@ int main(void)
         TEST(test_takes_too_long),
         TEST(test_of_who_has_moved),
         TEST(test_odd_mirrors),
+        TEST(test_turns),
         TEST(test_more_than_may_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
