@@ -1,6 +1,8 @@
-/* `ps` and `top`: what the supervisor knows of the processes, what the kernel does, and what the nodes say. */
+/* `ps` and `top`: what the supervisor knows of the processes, what the kernel does, and what the nodes say; `top` also how
+ * the whole cluster is (overview.h). */
 #include "fetch.h"
 #include "json.h"
+#include "overview.h"
 #include "verb.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -328,6 +330,26 @@ static void print_sums(const struct rundir_state *state, const struct sample *fi
     printf("%5s%53u%9.1f%12.0f%10.0f%13.1f\n", "ALL", restarts, cpu, rss, sessions, emits);
 }
 
+/* What any node says of all of them, and of the machines. */
+static void print_cluster(const struct rundir_state *state)
+{
+    for (unsigned i = 0; i < state->nodes_n; i++) {
+        const struct rundir_node *node = &state->nodes[i];
+        struct fetch nodes, machines;
+        if (node->port == 0 || strcmp(node->process.state, "ready") != 0 ||
+            fetch(state->bind, (uint16_t)node->port, "/api/v1/nodes", NULL, TIMEOUT_MS, &nodes) != 0)
+            continue;
+        bool has_machines =
+            fetch(state->bind, (uint16_t)node->port, "/api/v1/machines", NULL, TIMEOUT_MS, &machines) == 0;
+        putchar('\n');
+        overview_print(stdout, nodes.body, has_machines ? machines.body : NULL);
+        free(nodes.body);
+        if (has_machines)
+            free(machines.body);
+        return;
+    }
+}
+
 /* Without the user and the password, which are nothing for a screen. */
 static const char *redis_place(const char *url)
 {
@@ -349,6 +371,7 @@ static void print_screen(const struct rundir_state *state, struct sample *first,
            state->reloading ? ", reloading" : "");
     print_rows(state, first, second);
     print_sums(state, first, second);
+    print_cluster(state);
     printf("\nCtrl-C ends this\n");
     fflush(stdout);
     memcpy(first, second, count_rows(state) * sizeof *first);

@@ -146,12 +146,19 @@ async function inTerminal(context, command, done) {
   return text;
 }
 
-test('top shows the nodes and their sums again and again, on a terminal only', async (t) => {
-  const bus = await up(t, [], { nodes: 2 });
+test('top shows the nodes and their sums again and again, the cluster and its machines, on a terminal only', async (t) => {
+  const bus = await up(t, ['--agent'], { nodes: 2 });
   const text = await inTerminal(t, `'${starling}' top --run-dir '${bus.runDir}'`,
-    (shown) => shown.split('NODE').length > 3);
+    (shown) => shown.split('MACHINE').length > 2 && shown.includes('2 of 2 nodes live, 0 sessions'));
   assert.match(text, new RegExp(`http://127.0.0.1:${bus.port}, supervisor ${bus.pid}, redis none`));
-  assert.match(text, /^ +0 +\d+ .* ready .*\r\n +1 +\d+ .* ready .*\r\n +ALL +0 +\d+\.\d +\d+ +0 +\d+\.\d\r$/m);
+  assert.match(text, /^ +0 +\d+ .* ready .*\r\n +1 +\d+ .* ready .*\r\n *agent +\d+ .*\r\n +ALL +0 +\d+\.\d +\d+ +0 +\d+\.\d\r$/m);
+  // The same figures as on the dashboard.
+  const ask = async (what) => (await fetch(`http://127.0.0.1:${bus.port}/api/v1/${what}`, { headers: { connection: 'close' } })).json();
+  const [machine] = (await ask('machines')).machines;
+  const total = `${Math.round(machine.tick.memory.total_bytes / 2 ** 30)} GiB`;
+  const name = machine.description.name.replace(/[^\w-]/g, '.');
+  assert.match(text, new RegExp(`^${name} +live +\\d+\\.\\d .* ${total} +\\d+\\.\\d\\d `, 'm'));
+  for (const node of (await ask('nodes')).nodes) assert.match(text, new RegExp(`^${node.name} +${node.host} +ready +\\d+\\.\\d +\\d+(?:\\.\\d)? MiB +0 +\\d+\\.\\d +\\d+\\.\\d +\\S+ [um]s +1 of 1 +0 +`, 'm'));
   assert.deepEqual(bus.run('top'), {
     status: 1, stdout: '', stderr: 'starling top: standard output is no terminal; starling ps prints once\n',
   });
