@@ -198,7 +198,8 @@ static int print_socket(const struct lists *l, const struct filter *f, const str
     const struct session *session = s->session;
     char ip[INET_ADDRSTRLEN];
     struct printer p = print_begin(text);
-    print_format(&p, "{\"sid\":\"%.*s\",\"node\":", ID_CHARS, s->sid);
+    print_format(&p, "{\"sid\":\"%.*s\",\"session\":\"%.*s\",\"node\":", ID_CHARS, s->sid, ID_CHARS,
+                 session->sid);
     print_quoted(&p, l->name);
     print_span(&p, SPAN(",\"ns\":"));
     print_quoted(&p, nsp_name(s->nsp));

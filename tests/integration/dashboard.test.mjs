@@ -90,7 +90,12 @@ test('a node that is killed turns its tile, and the page goes on from another on
   await eventually(async () => (await page.locator('.tile[data-state=ready]').count()) === 3, 'three ready nodes');
   const here = async () => (await page.locator('#here').innerText()).replace('told by ', '');
   const first = await eventually(async () => (await here()) || undefined, 'the node that tells');
-  const sparkPoints = () => page.evaluate(() => document.querySelectorAll('.tile').length);
+  // Seconds of which the page knows how many sessions there were, up to this one.
+  const knownUntil = (second) => page.evaluate(async (end) => {
+    const { bus } = await import('./bus.js');
+    const values = bus.trails.sum(['sessions_websocket']);
+    return values.filter((value, i) => !Number.isNaN(value) && bus.trails.newest - values.length + i < end).length;
+  }, second);
   // When each tile turned, by the page's own clock, which is this process's: asking from here takes up to half a second.
   await page.evaluate(() => {
     window.turned = {};
@@ -108,13 +113,17 @@ test('a node that is killed turns its tile, and the page goes on from another on
   t.diagnostic(`a killed node's tile turned after ${await turnedAfter(`node-${(index + 1) % 3}`, at)} ms`);
   await page.locator('#health', { hasText: 'died' }).waitFor();
   // The one that it is on.
+  const second = Math.floor(Date.now() / 1000) - 1;
+  const before = { second, known: await knownUntil(second) };
+  assert.ok(before.known > 1, `${before.known} seconds are known`);
   at = Date.now();
   await cluster.nodes[index].kill();
   await page.locator(`.tile[data-node="${first}"][data-state=dead]`).waitFor();
   t.diagnostic(`the page's own node was shown as dead after ${await turnedAfter(first, at)} ms`);
   const last = `node-${[0, 1, 2].find((k) => k !== index && k !== (index + 1) % 3)}`;
   await eventually(async () => (await here()) === last, 'the page to be on the node that is left');
-  assert.equal(await sparkPoints(), 3);
+  assert.equal(await page.locator('.tile').count(), 3);
+  assert.ok(await knownUntil(before.second) >= before.known, 'its history is as it was');
   // With all of them gone the page says so, and how old it is.
   await cluster.nodes[Number(last.split('-')[1])].kill();
   await page.locator('#banner', { hasText: /connection to the bus is lost. What you see is .* old/ }).waitFor();

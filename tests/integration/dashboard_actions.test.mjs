@@ -28,7 +28,7 @@ test('sessions of all nodes are found, looked at, and acted on', async (t) => {
   page.once('dialog', (box) => box.accept());
   await page.getByRole('button', { name: 'Disconnect', exact: true }).click();
   assert.equal(await gone, 'io server disconnect');
-  await page.getByText('This socket is not connected any more.').waitFor();
+  await page.getByText(/^ ?This socket is not connected any more/).waitFor();
   await page.keyboard.press('Escape');
   // A room's members, by its link.
   await goTo(page, 'Rooms');
@@ -53,5 +53,16 @@ test('keys lead to views, to help and to the search field', async (t) => {
   await page.keyboard.press('/');
   assert.equal(await page.evaluate(() => document.activeElement.type), 'search');
   await page.keyboard.press('Tab');
+  await page.check();
+});
+
+test('a page below a path of a proxy works as one at the root', async (t) => {
+  const { cluster } = await world(t, { clients: 3, basePath: '/bus/', path: '/bus/socket.io/' });
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/bus`);
+  assert.equal(new URL(page.url()).pathname, '/bus/');
+  await page.locator('.tile[data-state=ready]').nth(2).waitFor();
+  await goTo(page, 'Sessions');
+  await page.getByText('4 sockets', { exact: true }).waitFor();
   await page.check();
 });

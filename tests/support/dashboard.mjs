@@ -108,6 +108,6 @@ export const goTo = (page, view) => page.locator('#nav').getByRole('link', { nam
 // Three nodes, and stock clients on them.
 export async function world(context, { clients = 24, ...options } = {}) {
   const cluster = await startCluster(context, 3, { recovery: 120000, ...options });
-  const connected = await connectClients(context, cluster.nodes, clients);
+  const connected = await connectClients(context, cluster.nodes, clients, options.path && { path: options.path });
   return { cluster, clients: connected };
 }

@@ -51,6 +51,7 @@ function show(root, p, { state, silent_ms, description: d, tick }) {
   root.classList.toggle('lost', state === 'lost');
   setIcon(p.icon, state === 'lost' ? 'bad' : 'good');
   setText(p.state, state === 'lost' ? t.lost(age(silent_ms)) : texts.states.live);
+  setAttribute(p.state, 'title', state === 'lost' && tick ? utc(tick.time_ms) : '');
   if (d) {
     setText(p.about, `${d.cpu_model || d.arch} · ${t.cores(d.cores)}`);
     setText(p.os, `${d.os} · ${d.kernel}`);

@@ -1,6 +1,6 @@
 import { ask, get } from '../bus.js';
 import { element, empty, icon, setText } from '../dom.js';
-import { bytes, count, duration, short, whole } from '../format.js';
+import { bytes, clock, count, duration, short, whole } from '../format.js';
 import { list } from '../table.js';
 import { texts } from '../texts.js';
 import { dialog, go, toast } from '../ui.js';
@@ -35,6 +35,12 @@ async function act(question, done) {
   }
 }
 
+// Why a session is not there any more, when its connection has ended.
+async function why(session) {
+  const { rows: [end] } = await get(`ends?limit=1&q=${encodeURIComponent(session)}`);
+  return end ? t.ended(end.reason, clock(end.time_ms), duration(end.connected_ms / 1000)) : t.gone;
+}
+
 // One socket, looked at each second while it is open.
 export function detail(first) {
   const names = ['node', 'ns', 'transport', 'address', 'user', 'connected', 'messages', 'rates', 'queue', 'recoverable', 'recovered'];
@@ -43,6 +49,7 @@ export function detail(first) {
   const note = element('p', { class: 'faint', role: 'status' });
   const roomField = element('input', { placeholder: t.roomName, 'aria-label': t.roomName });
   const target = { sid: first.sid, ns: first.ns };
+  let last = first.session;
   const box = dialog(`${t.detail} ${first.sid}`, note,
     element('dl', { class: 'all-figures' }, names.map((name) => element('div', {}, element('dt', {}, t[name]), cells[name]))),
     element('h3', {}, t.rooms), rooms,
@@ -71,8 +78,12 @@ export function detail(first) {
   const update = async () => {
     try {
       const { rows } = await get(`sessions?sid=${first.sid}&ns=${encodeURIComponent(first.ns)}`);
-      if (rows.length) show(rows[0]);
-      else note.replaceChildren(icon('idle'), ` ${t.gone}`);
+      if (rows.length) {
+        show(rows[0]);
+        last = rows[0].session;
+      } else {
+        note.replaceChildren(icon('idle'), ` ${await why(last)}`);
+      }
     } catch (error) {
       setText(note, texts.error(error.message));
     }
