@@ -1,5 +1,7 @@
 #include "link.h"
+#include "endpoints.h"
 #include "err.h"
+#include "exchange.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -11,14 +13,8 @@
 
 enum {
     GREETING_MS = 1000,
-    FIRST_WAIT_MS = 100,
-    LONGEST_WAIT_MS = 5000,
     LINGER_MS = 500,
     MESSAGES_A_TURN = 64,
-    ENDPOINTS = 128,
-    /* Until a WELCOME says otherwise. */
-    HEARTBEAT_MS = 300,
-    TIMEOUT_MS = 1000,
 };
 
 struct link {
@@ -28,56 +24,17 @@ struct link {
     void *context, *socket;
     enum link_state state;
     uint64_t number;
-    uint64_t sent, credit;    /* bytes; what we may send */
-    uint64_t received, given; /* bytes; what the node may send */
-    uint64_t heard_ms, said_ms, due_ms;
-    uint64_t heartbeat_ms, timeout_ms;
-    unsigned attempts;
-    unsigned seed;
-    unsigned n_configured, n_endpoints, at;
-    char endpoints[ENDPOINTS][AGENT_ENDPOINT_BYTES + 1];
+    struct exchange exchange;
+    uint64_t due_ms;
+    bool tries_at_once; /* a connection was lost just now */
+    struct backoff backoff;
+    struct endpoints endpoints;
     char *buffer; /* one byte longer than the longest message so far */
     size_t buffer_n;
     struct agent_record in, out;
 };
 
 /* ---- nodes to try ---- */
-
-static void add_endpoint(struct link *l, struct span endpoint)
-{
-    for (unsigned i = 0; i < l->n_endpoints; i++)
-        if (span_eq(endpoint, span_of(l->endpoints[i])))
-            return;
-    if (l->n_endpoints == ENDPOINTS || endpoint.n == 0 || endpoint.n > AGENT_ENDPOINT_BYTES)
-        return;
-    char *to = l->endpoints[l->n_endpoints++];
-    memcpy(to, endpoint.p, endpoint.n);
-    to[endpoint.n] = 0;
-}
-
-static void add_list(struct link *l, const char *list)
-{
-    while (*list) {
-        size_t n = strcspn(list, ",");
-        add_endpoint(l, (struct span){list, n});
-        list += n + (list[n] == ',');
-    }
-}
-
-/* Those that were configured stay: peers that a node tells of may all be gone when it is. */
-static void set_peers(struct link *l, const struct agent_record *r)
-{
-    char current[AGENT_ENDPOINT_BYTES + 1];
-    strcpy(current, l->endpoints[l->at]);
-    l->n_endpoints = l->n_configured;
-    for (unsigned i = 0; i < r->n_peers; i++)
-        for (unsigned j = 0; j < r->peers[i].n_endpoints; j++)
-            add_endpoint(l, r->peers[i].endpoints[j]);
-    add_endpoint(l, span_of(current));
-    l->at = 0;
-    while (l->at + 1 < l->n_endpoints && strcmp(l->endpoints[l->at], current) != 0)
-        l->at++;
-}
 
 /* A Unix socket of another host is not worth a second of waiting. */
 static bool is_hopeless(const char *endpoint)
@@ -87,21 +44,18 @@ static bool is_hopeless(const char *endpoint)
 
 static void next_endpoint(struct link *l)
 {
-    for (unsigned i = 0; i < l->n_endpoints; i++) {
-        l->at = (l->at + 1) % l->n_endpoints;
-        if (!is_hopeless(l->endpoints[l->at]))
+    for (unsigned i = 0; i < l->endpoints.n; i++) {
+        endpoints_next(&l->endpoints);
+        if (!is_hopeless(endpoints_current(&l->endpoints)))
             return;
     }
 }
 
-/* At once after a connection was lost; then longer each time, and not all agents in step. */
 static uint64_t wait_ms(struct link *l)
 {
-    unsigned doubled = l->attempts > 0 ? l->attempts - 1 : 0;
-    uint64_t wait = doubled < 6 ? (uint64_t)FIRST_WAIT_MS << doubled : LONGEST_WAIT_MS;
-    if (wait > LONGEST_WAIT_MS)
-        wait = LONGEST_WAIT_MS;
-    return l->attempts++ == 0 ? 0 : wait - (uint64_t)rand_r(&l->seed) % (wait / 2);
+    bool at_once = l->tries_at_once;
+    l->tries_at_once = false;
+    return at_once ? 0 : backoff_next_ms(&l->backoff);
 }
 
 /* ---- the socket ---- */
@@ -125,7 +79,7 @@ static bool open_socket(struct link *l)
         return false;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = l};
     if (zmq_setsockopt(l->socket, ZMQ_MAXMSGSIZE, &longest, sizeof(longest)) == 0 &&
-        zmq_connect(l->socket, l->endpoints[l->at]) == 0 &&
+        zmq_connect(l->socket, endpoints_current(&l->endpoints)) == 0 &&
         zmq_getsockopt(l->socket, ZMQ_FD, &l->fd, &n) == 0 &&
         epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->fd, &event) == 0)
         return true;
@@ -154,40 +108,29 @@ static bool say(struct link *l, uint64_t now_ms)
     msgpack_sbuffer b;
     msgpack_sbuffer_init(&b);
     bool said = agent_write(&b, &l->out) == 0 && zmq_send(l->socket, b.data, b.size, ZMQ_DONTWAIT) >= 0;
-    if (said) {
-        l->said_ms = now_ms;
-        l->sent += b.size;
-    }
+    if (said)
+        exchange_sent(&l->exchange, b.size, now_ms);
     msgpack_sbuffer_destroy(&b);
     return said;
 }
 
 static void say_credit(struct link *l, uint64_t now_ms)
 {
-    agent_init(&l->out, AGENT_CREDIT);
-    l->out.credit = l->received + l->o.window;
-    if (say(l, now_ms))
-        l->given = l->out.credit;
+    exchange_credit(&l->exchange, &l->out);
+    say(l, now_ms);
 }
 
 static void say_bye(struct link *l, const char *code, const char *text, uint64_t now_ms)
 {
-    agent_init(&l->out, AGENT_BYE);
-    l->out.code = span_of(code);
-    l->out.text = span_of(text);
+    exchange_bye(&l->out, code, text);
     say(l, now_ms);
 }
 
 static void say_hello(struct link *l, uint64_t now_ms)
 {
-    agent_init(&l->out, AGENT_HELLO);
-    l->out.version = AGENT_VERSION;
-    l->out.name = span_of(l->name);
-    l->out.instance = span_of(l->instance);
-    l->out.credit = l->given = l->o.window;
-    agent_with(&l->out, AGENT_F_ABOUT)->about = span_of(l->about);
+    exchange_hello(&l->exchange, &l->out, l->name, l->instance, l->about);
     say(l, now_ms);
-    l->sent = l->received = l->credit = 0;
+    l->exchange.sent = 0;
 }
 
 /* ---- states ---- */
@@ -211,9 +154,10 @@ static void go_down(struct link *l, const char *code, const char *text, uint64_t
     bool was_open = l->state == LINK_OPEN;
     close_socket(l, was_open ? LINGER_MS : 0);
     if (was_open) {
-        l->attempts = 0;
+        l->tries_at_once = true;
         /* Not all agents of a dead node go to the same peer. */
-        l->at = (l->at + (unsigned)rand_r(&l->seed) % l->n_endpoints) % l->n_endpoints;
+        unsigned n = l->endpoints.n;
+        l->endpoints.current = (l->endpoints.current + (unsigned)(backoff_draw(&l->backoff) % n)) % n;
     }
     l->state = LINK_WAITING;
     l->due_ms = now_ms + wait_ms(l);
@@ -232,13 +176,11 @@ static void on_welcome(struct link *l, const struct agent_record *r)
 {
     l->state = LINK_OPEN;
     l->number++;
-    l->attempts = 0;
-    l->credit = r->credit;
+    backoff_reset(&l->backoff);
+    exchange_welcome(&l->exchange, r);
     memcpy(l->node, r->node.p, r->node.n);
     l->node[r->node.n] = 0;
-    l->heartbeat_ms = r->heartbeat_ms > 0 ? r->heartbeat_ms : HEARTBEAT_MS;
-    l->timeout_ms = r->timeout_ms > 0 ? r->timeout_ms : TIMEOUT_MS;
-    set_peers(l, r);
+    endpoints_learn(&l->endpoints, r, AGENT_ENDPOINTS);
     l->o.on_open(l->o.user, r);
 }
 
@@ -267,11 +209,10 @@ static void on_record(struct link *l, struct agent_record *r, int result, uint64
     } else if (l->state != LINK_OPEN) {
         return;
     } else if (good && r->kind == AGENT_CREDIT) {
-        if (r->credit > l->credit)
-            l->credit = r->credit;
+        exchange_granted(&l->exchange, r);
     } else if (good && r->kind == AGENT_NODE) {
         if (agent_has(r, AGENT_F_PEERS))
-            set_peers(l, r);
+            endpoints_learn(&l->endpoints, r, AGENT_ENDPOINTS);
         if (r->draining)
             l->o.on_draining(l->o.user);
     } else {
@@ -319,7 +260,7 @@ static int receive(struct link *l, uint64_t now_ms)
         return 0;
     }
     bool opening = l->state == LINK_GREETING;
-    l->heard_ms = now_ms;
+    l->exchange.heard_ms = now_ms;
     if (!grow(l, (size_t)n)) {
         zmq_msg_close(&message);
         go_down(l, "memory", agent_code_text(AGENT_E_MEMORY), now_ms);
@@ -330,7 +271,7 @@ static int receive(struct link *l, uint64_t now_ms)
     zmq_msg_close(&message);
     read_records(l, (struct span){l->buffer, (size_t)n}, now_ms);
     if (!opening && l->state == LINK_OPEN)
-        l->received += (uint64_t)n;
+        exchange_received(&l->exchange, (size_t)n);
     return 1;
 }
 
@@ -340,10 +281,9 @@ static void keep_time(struct link *l, uint64_t now_ms)
         try_next(l, now_ms);
     else if (l->state == LINK_GREETING && now_ms >= l->due_ms)
         go_down(l, "silent", "no WELCOME in time", now_ms);
-    else if (l->state == LINK_OPEN && now_ms >= l->heard_ms + l->timeout_ms)
+    else if (l->state == LINK_OPEN && exchange_is_silent(&l->exchange, now_ms))
         go_down(l, "silent", agent_code_text(AGENT_E_SILENT), now_ms);
-    else if (l->state == LINK_OPEN && (now_ms >= l->said_ms + l->heartbeat_ms ||
-                                       l->received + l->o.window >= l->given + l->o.window / 2))
+    else if (l->state == LINK_OPEN && exchange_owes_credit(&l->exchange, now_ms))
         say_credit(l, now_ms);
 }
 
@@ -358,15 +298,12 @@ bool link_work(struct link *l, uint64_t now_ms)
 
 uint64_t link_due_ms(const struct link *l)
 {
-    if (l->state != LINK_OPEN)
-        return l->due_ms;
-    uint64_t silent_ms = l->heard_ms + l->timeout_ms, beat_ms = l->said_ms + l->heartbeat_ms;
-    return silent_ms < beat_ms ? silent_ms : beat_ms;
+    return l->state == LINK_OPEN ? exchange_due_ms(&l->exchange) : l->due_ms;
 }
 
 bool link_has_credit(const struct link *l)
 {
-    return l->state == LINK_OPEN && l->sent < l->credit;
+    return l->state == LINK_OPEN && exchange_may_send(&l->exchange);
 }
 
 bool link_send(struct link *l, const void *bytes, size_t n, uint64_t now_ms)
@@ -374,8 +311,7 @@ bool link_send(struct link *l, const void *bytes, size_t n, uint64_t now_ms)
     assert(l->state == LINK_OPEN);
     if (zmq_send(l->socket, bytes, n, ZMQ_DONTWAIT) < 0)
         return false;
-    l->sent += n;
-    l->said_ms = now_ms;
+    exchange_sent(&l->exchange, n, now_ms);
     return true;
 }
 
@@ -399,9 +335,11 @@ const char *link_node(const struct link *l)
 static bool draw(struct link *l)
 {
     unsigned char bytes[16];
+    uint64_t seed;
     if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes) ||
-        getrandom(&l->seed, sizeof(l->seed), 0) != (ssize_t)sizeof(l->seed))
+        getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
         return false;
+    backoff_init(&l->backoff, seed);
     for (unsigned i = 0; i < sizeof(bytes); i++)
         sprintf(l->instance + (size_t)2 * i, "%02x", bytes[i]);
     return true;
@@ -414,17 +352,17 @@ struct link *link_new(const struct link_options *o, int epoll)
         return NULL;
     l->o = *o;
     l->epoll = epoll;
-    l->heartbeat_ms = HEARTBEAT_MS;
-    l->timeout_ms = TIMEOUT_MS;
+    l->exchange.window = o->window;
+    l->tries_at_once = true;
     snprintf(l->name, sizeof(l->name), "%s", o->name);
     snprintf(l->about, sizeof(l->about), "%s", o->about ? o->about : "");
-    add_list(l, o->endpoints);
-    l->n_configured = l->n_endpoints;
-    l->at = l->n_endpoints > 0 ? l->n_endpoints - 1 : 0; /* the next is the first */
-    l->context = l->n_endpoints > 0 ? zmq_ctx_new() : NULL;
+    endpoints_init(&l->endpoints, o->endpoints);
+    bool has_any = l->endpoints.n > 0;
+    l->endpoints.current = has_any ? l->endpoints.n - 1 : 0; /* the next is the first */
+    l->context = has_any ? zmq_ctx_new() : NULL;
     if (l->context && draw(l) && grow(l, AGENT_BATCH_BYTES))
         return l;
-    int err = l->n_endpoints > 0 ? errno : EINVAL;
+    int err = has_any ? errno : EINVAL;
     link_free(&l);
     errno = err;
     return NULL;
@@ -436,7 +374,7 @@ void link_free(struct link **link)
     if (!l)
         return;
     if (l->state == LINK_OPEN)
-        say_bye(l, agent_code(AGENT_E_ENDED), agent_code_text(AGENT_E_ENDED), l->said_ms);
+        say_bye(l, agent_code(AGENT_E_ENDED), agent_code_text(AGENT_E_ENDED), l->exchange.said_ms);
     close_socket(l, l->state == LINK_OPEN ? LINGER_MS : 0);
     if (l->context)
         zmq_ctx_term(l->context);

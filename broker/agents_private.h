@@ -11,6 +11,7 @@
 #include "joining.h"
 #include "meter.h"
 #include "table.h"
+#include <time.h>
 
 enum {
     AGENTS_BEAT_MS = 100,
@@ -263,6 +264,13 @@ static inline bool is_own(const struct agents *g, struct mesh_origin o)
     return same_origin(g->options.self, o);
 }
 
+static inline uint64_t agents_wall_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 static inline uint64_t agents_now(const struct agents *g)
 {
     return reactor_now_ms(g->reactor);
@@ -282,6 +290,13 @@ static inline uint64_t agents_deadline(uint64_t asked_ms)
 void agent_end(struct agent *a, enum agent_code code, const char *reason);
 /* Goes on with what waits, when it can. */
 void agents_look_soon(struct agents *g);
+
+/* ---- agents_input.c ---- */
+
+void agent_take_message(struct agent *a, struct span message);
+/* With what has waited. */
+void agent_go_on(struct agent *a);
+void agent_drop_input(struct agent *a);
 
 /* ---- agents_out.c ---- */
 

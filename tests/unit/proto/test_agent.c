@@ -12,7 +12,7 @@ static void *counted_realloc(void *p, size_t n)
 }
 
 #define realloc counted_realloc
-#include "agent.c"
+#include "agent_write.c"
 #include "mp.c"
 #undef realloc
 
