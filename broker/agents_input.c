@@ -88,7 +88,7 @@ static bool run(struct agent *a, struct agent_record *r)
 {
     enum agent_code code;
     if (!agent_from_agent(r->kind)) {
-        agent_put_error(a, r->id, AGENT_E_UNKNOWN_KIND, NULL);
+        agent_put_error(a, r->id ? r->id : r->reg, AGENT_E_UNKNOWN_KIND, NULL); /* the second element */
         count_error(a);
         return true;
     }
