@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TIMEOUT_MS = 1000, SAMPLE_MS = 250, TOP_EVERY_MS = 1000, ROWS_MAX = RUNDIR_NODES_MAX + 2 };
+enum { TIMEOUT_MS = 1000, SAMPLE_MS = 250, TOP_EVERY_MS = 1000, ROWS_MAX = RUNDIR_NODES_MAX + 4 };
 
 static uint64_t now_ms(clockid_t clock)
 {
@@ -72,14 +72,16 @@ static void sample_process(pid_t pid, struct sample *sample)
     }
 }
 
-/* The process of a row behind the nodes; NULL: no more. */
+/* The process of a row behind the nodes, those of a reload last; NULL: no more. */
 static const struct process_record *other_at(const struct rundir_state *state, unsigned i, const char **name)
 {
-    const struct process_record *others[] = {&state->agent, &state->redis};
-    static const char *const names[] = {"agent", "redis"};
+    const struct process_record *others[] = {&state->agent, &state->redis, &state->next.process,
+                                             &state->old.process};
+    static const char *const names[] = {"agent", "redis", "next", "old"};
 
     for (size_t k = 0; k < sizeof others / sizeof others[0]; k++) {
-        if (strcmp(others[k]->state, "stopped") != 0 && i-- == 0) {
+        bool is_there = others[k]->pid > 0 || (k < 2 && strcmp(others[k]->state, "stopped") != 0);
+        if (is_there && i-- == 0) {
             *name = names[k];
             return others[k];
         }

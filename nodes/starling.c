@@ -10,9 +10,11 @@
 #include "utf8.h"
 #include "verb.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { TIMEOUT_MS = 5000 };
 
@@ -194,8 +196,21 @@ static const struct {
     {"bench", verb_bench},     {"config", run_config},
 };
 
+/* Whoever starts us may have closed them, and a socket must not become our standard error. */
+static void open_standard_files(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    open_standard_files();
     if (argc < 2) {
         fputs(help, stderr);
         return EXIT_USAGE;

@@ -1,13 +1,13 @@
 // `starling up` and the verbs that find it: what they print, what they refuse, and what becomes of the processes.
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { execFile, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { test as plainTest } from 'node:test';
 import { promisify } from 'node:util';
 import { alive, begin, leftovers, listen, portIsFree, root, run, starling, temporary, up } from '../support/up.mjs';
-import { eventually, freePort, sleep } from '../support/servers.mjs';
+import { eventually, freePort, PATIENCE_MS, sleep } from '../support/servers.mjs';
 
 const test = (name, body) => plainTest(name, { timeout: 120000 }, body);
 
@@ -379,6 +379,18 @@ test('options stand before or behind the arguments; after -- everything is an ar
   assert.equal(run('emit', 'room', `--run-dir=${bus.runDir}`, 'event', '--ns=/chat', '-1').status, 0);
   assert.equal(run('emit', ...directory, '--', '--room', '--run-dir').status, 0);
   assert.deepEqual(run('emit', ...directory, '--room', 'event').status, 2);
+});
+
+// The pipe that tells of the start became standard error, and the supervisor turned in circles.
+test('up runs without standard files, as some starters of services leave it', async (t) => {
+  const port = await freePort();
+  const runDir = path.join(temporary(t), 'run');
+  const { status } = spawnSync('bash', ['-c', 'exec "$@" <&- >&- 2>&-', 'bash', starling, 'up', '--detach', '-n', '1', '--redis', 'none',
+    '--port', String(port), '--run-dir', runDir], { timeout: PATIENCE_MS });
+  assert.equal(status, 0);
+  const { nodes: [{ state }] } = JSON.parse(run('ps', '--json', '--run-dir', runDir).stdout);
+  assert.equal(state, 'ready');
+  assert.deepEqual(run('stop', '--run-dir', runDir), { status: 0, stdout: '', stderr: '' });
 });
 
 test('config prints what a bus would run with, as a file that says the same', (t) => {

@@ -215,6 +215,7 @@ test('what a reload was starting when its supervisor was killed is ended', async
   const startNext = async (each) => {
     const reload = each.start('reload');
     const next = await eventually(() => JSON.parse(fs.readFileSync(path.join(bus.runDir, 'state.json'), 'utf8')).next?.pid, 'the next process');
+    assert.match(each.run('ps').stdout, new RegExp(`\\n next +${next} +- +- +starting `));
     await each.killSupervisor();
     assert.equal((await reload).code, 1);
     assert.ok(alive(next));
