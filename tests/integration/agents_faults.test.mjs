@@ -7,11 +7,14 @@ import { test } from 'node:test';
 import { Agent, KIND, agentFor } from '../support/agent.mjs';
 import { startCluster } from '../support/cluster.mjs';
 import { MODES, call, connected, metric, occurrence, received } from '../support/clients.mjs';
-import { eventually, whileRunning } from '../support/servers.mjs';
+import { startRedis } from '../support/redis.mjs';
+import { PATIENCE_MS, eventually, whileRunning } from '../support/servers.mjs';
 
 const { encode } = createRequire(new URL('../../agent/examples/', import.meta.url))('@msgpack/msgpack');
 const { EMIT, SUBSCRIBE, HANDLE, REGISTER, CALL, CREDIT, BYE, ERROR } = KIND;
 const RECOVERY = { recovery: 120000 };
+
+const DEADLINE_MS = 3000;
 
 // An agent in a process of its own, that can be killed: it answers `work` with its name.
 const PROGRAM = `
@@ -20,7 +23,7 @@ const PROGRAM = `
   const agent = await new Agent(endpoint, { name: 'workers' }).open();
   // Each is as fast as the others.
   agent.handlers[KIND.CALL] = () => new Promise((resolve) => setTimeout(resolve, 5, { args: JSON.stringify([name]) }));
-  await agent.request(KIND.HANDLE, { events: ['work'] });
+  await agent.request(KIND.HANDLE, { events: ['work'], deadline_ms: ${DEADLINE_MS} });
   console.log('ready');
   process.stdin.on('end', () => process.exit()).resume();
 `;
@@ -49,10 +52,12 @@ test('a group shares its work evenly, and no call is left alone when members and
 
   // Every call is answered: by a worker, or with an error that says why.
   const codes = {};
-  let stopped = false, calls = 0;
+  let stopped = false, calls = 0, longest = 0;
   const load = sockets.filter((_, i) => i % 3 !== 2).map(async (socket) => {
     while (!stopped) {
-      const answer = await socket.timeout(8000).emitWithAck('work');
+      const before = performance.now();
+      const answer = await socket.timeout(PATIENCE_MS).emitWithAck('work');
+      longest = Math.max(longest, performance.now() - before);
       const what = typeof answer === 'string' ? 'answered' : answer.code ?? answer.error;
       codes[what] = (codes[what] ?? 0) + 1;
       calls++;
@@ -70,6 +75,69 @@ test('a group shares its work evenly, and no call is left alone when members and
   assert.deepEqual(Object.keys(codes).filter((code) => !['answered', 'died'].includes(code)), [], JSON.stringify(codes));
   // Only what was under way.
   assert.ok((codes.died ?? 0) < 50, JSON.stringify(codes));
+  assert.ok(longest < DEADLINE_MS + (process.env.STARLING_SANITIZED ? 10000 : 2000), `the longest took ${longest} ms`);
+});
+
+test('confirmed emits are delivered once, while their agent and the nodes that it is at are killed', async (t) => {
+  const cluster = await startCluster(t, 3, { ...RECOVERY, redis: (await startRedis(t)).url });
+  const sockets = await Promise.all(cluster.nodes.map((node) => connected(t, node, { reconnectionDelay: 50, reconnectionDelayMax: 200, ...MODES.websocket })));
+  const heard = sockets.map(() => new Map());
+  sockets.forEach((socket, k) => socket.on('many', (i) => heard[k].set(i, (heard[k].get(i) ?? 0) + 1)));
+  const options = { name: 'source', instance: 'the one' };
+  const open = new Map(), confirmed = new Map();
+  let agent = await agentFor(t, cluster.nodes[0], options), next = 0, running = true;
+
+  const say = (i, again) => {
+    open.set(i, agent);
+    const confirm = i % 3 === 2 ? 'mirror' : 'mesh';
+    // What a node that was killed had not written to Redis cannot be confirmed there any more; it is emitted all the same.
+    const unless = (error) => {
+      if (confirm === 'mirror' && again && error.code === 'unconfirmed') return error.options;
+      throw error;
+    };
+    return agent.emit('many', [i], { key: `k${i}`, confirm, ...(again && { again }) }).catch(unless).then(({ emit }) => {
+      assert.ok(!confirmed.has(i));
+      confirmed.set(i, emit);
+      open.delete(i);
+    });
+  };
+  const load = (async () => {
+    while (running) {
+      await Promise.all(Array.from({ length: 5 }, () => say(next++).catch(({ code }) => assert.equal(code, undefined))));
+    }
+  })();
+  load.catch(() => {});
+  const reach = (count) => eventually(() => confirmed.size >= count, `${count} to be confirmed`);
+  // The same instance at another node: it says again what it has no answer to, first.
+  const goTo = async (k) => {
+    running = false;
+    agent = await agentFor(t, cluster.nodes[k], options);
+    await Promise.all([...open.keys()].map((i) => say(i, true)));
+  };
+  await reach(300);
+  running = false;
+  const burst = Array.from({ length: 50 }, () => say(next++).catch(() => {}));
+  await Promise.race(burst);
+  sockets[0].io.uri = cluster.nodes[1].origin;
+  await cluster.nodes[0].kill();
+  await goTo(1);
+  assert.equal(open.size, 0);
+  assert.equal(confirmed.size, next);
+
+  // Its program dies, and begins anew as somebody else with the same name and the same keys.
+  const last = Array.from({ length: 50 }, () => say(next++).catch(() => {}));
+  await Promise.race(last);
+  agent.close();
+  options.instance = 'the next';
+  await goTo(2);
+  assert.equal(confirmed.size, next);
+  await agent.emit('end');
+  await Promise.all(sockets.map((socket) => received(socket, 'end')));
+  assert.equal(sockets[0].recovered, true);
+  for (const counts of heard) {
+    assert.equal(counts.size, next);
+    assert.deepEqual([...counts].filter(([, times]) => times !== 1), []);
+  }
 });
 
 test('what an agent says wrong costs an answer, and nobody else anything', async (t) => {
