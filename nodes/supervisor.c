@@ -355,8 +355,10 @@ static int check_config(struct supervisor *s)
                 s->config.nodes, ports_highest(s, s->config.nodes));
         return EXIT_USAGE;
     }
-    if (strlen(s->dir.path) > RUN_DIR_MAX_CHARS || strchr(s->dir.path, ',')) {
-        fprintf(stderr, "starling up: --run-dir takes up to %d characters without a comma, not \"%s\"\n",
+    if (strlen(s->dir.path) > RUN_DIR_MAX_CHARS || strpbrk(s->dir.path, ",%")) {
+        fprintf(stderr,
+                "starling up: --run-dir takes up to %d characters without a comma and a percent sign, not "
+                "\"%s\"\n",
                 RUN_DIR_MAX_CHARS, s->dir.path);
         return EXIT_USAGE;
     }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 int verb_usage(const char *verb, const char *what, const char *text)
 {
@@ -143,7 +144,13 @@ void verb_find_bus(const struct verb_options *o, struct rundir_state *state)
 
 int verb_not_running(const char *verb, const struct rundir *dir)
 {
-    fprintf(stderr, "starling %s: no bus runs with the run directory %s\n", verb, dir->path);
+    char path[PATH_MAX];
+
+    if (rundir_file(dir, "starling.pid", path, sizeof path) && access(path, R_OK) != 0 && errno == EACCES)
+        fprintf(stderr, "starling %s: cannot look for a bus in the run directory %s: %s\n", verb, dir->path,
+                strerror(errno));
+    else
+        fprintf(stderr, "starling %s: no bus runs with the run directory %s\n", verb, dir->path);
     return 1;
 }
 

@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import { alive, begin, leftovers, listen, portIsFree, root, run, starling, temporary, up } from '../support/up.mjs';
 import { eventually, freePort, PATIENCE_MS, sleep } from '../support/servers.mjs';
 
-const test = (name, body) => plainTest(name, { timeout: 120000 }, body);
+const test = (name, ...rest) => plainTest(name, { timeout: 120000, ...(rest.length > 1 ? rest[0] : {}) }, rest.at(-1));
 
 test('up says on standard output when the node and the bus are ready, and nothing else', async (t) => {
   const bus = await up(t);
@@ -297,6 +297,12 @@ test('a run directory that others may write to is refused', async (t) => {
     [1, `starling up: cannot use the run directory ${runDir}: other users may write to it\n`]);
 });
 
+test('another user is told that the bus is not theirs', { skip: process.getuid() !== 0 && 'needs root, to be somebody else' }, async (t) => {
+  const bus = await up(t);
+  const { status, stderr } = spawnSync(starling, ['ps', '--run-dir', bus.runDir], { encoding: 'utf8', uid: 65534, gid: 65534, cwd: '/' });
+  assert.deepEqual([status, stderr], [1, `starling ps: cannot look for a bus in the run directory ${bus.runDir}: Permission denied\n`]);
+});
+
 test('a port that is taken is named at once', async (t) => {
   const bus = await up(t);
   const runDir = path.join(temporary(t), 'run');
@@ -332,7 +338,9 @@ test('what is not in this version is refused by its name', () => {
     [['up', '-n', '3', '--port', '65533'],
       'starling up: --port takes a lower number with 3 nodes, since they need ports up to 65635\n'],
     [['up', '--run-dir', '/tmp/a,b'],
-      'starling up: --run-dir takes up to 80 characters without a comma, not "/tmp/a,b"\n'],
+      'starling up: --run-dir takes up to 80 characters without a comma and a percent sign, not "/tmp/a,b"\n'],
+    [['up', '--run-dir', '/tmp/100%'], // it would be an escape in the URL of the redis-server
+      'starling up: --run-dir takes up to 80 characters without a comma and a percent sign, not "/tmp/100%"\n'],
     [['up', '--detach', '--log-bytes', '0'],
       'starling up: --detach needs files to log to: --log-bytes takes more than 0\n'],
     [['up', '--redis', 'rediss://127.0.0.1'],
