@@ -4,6 +4,7 @@
 #include "bounds.h"
 #include "directory_private.h"
 #include "engine.h"
+#include "limit.h"
 #include "peers_private.h"
 #include "sim.h"
 #include <inttypes.h>
@@ -33,6 +34,18 @@ static void check_sessions(struct sim *sim, const struct station *s)
         conns += c->station == s && c->sink.session;
     if (n > conns)
         sim_fail(sim, "%s: %u sessions have %u connections", s->name, n, conns);
+}
+
+/* What is read in the store for clients that come back. */
+static void check_reads(struct sim *sim, const struct station *s)
+{
+    uint64_t held = metrics_get(s->metrics, METRIC_RECOVERY_HELD_BYTES);
+    uint64_t waiting = metrics_get(s->metrics, METRIC_RECOVERY_WAITING);
+    if (held > waiting * (sim->plan.queue_bytes + RECORD_BYTES) || held > LIMIT_RECOVERY_HELD_BYTES)
+        sim_fail(sim, "%s: %" PRIu64 " bytes were read for %" PRIu64 " clients", s->name, held, waiting);
+    if (waiting > NAMESPACES * HASH_COUNT(s->engine->sessions))
+        sim_fail(sim, "%s: %" PRIu64 " wait for what is read, and there are %u clients", s->name, waiting,
+                 HASH_COUNT(s->engine->sessions));
 }
 
 /* ---- the directory ---- */
@@ -151,6 +164,7 @@ void bounds_check(struct sim *sim)
         if (s->thawed_ms + BEAT_SLACK_MS + TIMER_SLACK_MS > net_clock_ms)
             continue;
         check_sessions(sim, s);
+        check_reads(sim, s);
         check_directory(sim, s);
         check_mesh(sim, s);
         for (unsigned k = 0; k < sim->plan.n_stations; k++)
@@ -170,6 +184,9 @@ void bounds_check_end(struct sim *sim)
         for (const struct origin *o = s->peers->origins; o; o = o->hh.next)
             if (o->held.first || o->late.first)
                 sim_fail(sim, "%s: records of %06x still wait", s->name, o->id.tag);
+        if (metrics_get(s->metrics, METRIC_RECOVERY_WAITING) ||
+            metrics_get(s->metrics, METRIC_RECOVERY_HELD_BYTES))
+            sim_fail(sim, "%s: still reads for clients that are back", s->name);
         if (s->directory->claims || s->directory->n_in_store)
             sim_fail(sim, "%s: asks for sessions, and is not answered", s->name);
     }

@@ -50,7 +50,7 @@ struct options {
 
 static int run_all(const struct options *o)
 {
-    uint64_t done = 0, recoveries = 0, fresh = 0, kills = 0, gaps = 0, misjudged = 0, packets = 0;
+    uint64_t done = 0, recoveries = 0, reads = 0, fresh = 0, kills = 0, gaps = 0, misjudged = 0, packets = 0;
     double start = seconds();
     sim.is_verbose = o->is_verbose;
     for (; done < o->count && seconds() - start < o->seconds; done++) {
@@ -60,6 +60,7 @@ static int run_all(const struct options *o)
             return 1;
         }
         recoveries += sim.recoveries;
+        reads += sim.reads;
         fresh += sim.fresh;
         kills += sim.kills;
         gaps += sim.gaps;
@@ -67,11 +68,13 @@ static int run_all(const struct options *o)
         packets += sim.packets;
     }
     double took = seconds() - start;
-    printf("%llu seeds from %llu in %.1f s (%.0f/s): %llu kills, %llu sessions, %llu recoveries, %llu gaps, "
+    printf("%llu seeds from %llu in %.1f s (%.0f/s): %llu kills, %llu sessions, %llu recoveries (%llu of "
+           "them by the store), %llu gaps, "
            "%llu packets, %llu of them again\n",
            (unsigned long long)done, (unsigned long long)o->from, took, (double)done / took,
            (unsigned long long)kills, (unsigned long long)fresh, (unsigned long long)recoveries,
-           (unsigned long long)gaps, (unsigned long long)packets, (unsigned long long)misjudged);
+           (unsigned long long)reads, (unsigned long long)gaps, (unsigned long long)packets,
+           (unsigned long long)misjudged);
     return 0;
 }
 

@@ -41,7 +41,7 @@ struct sim {
     uint64_t clean_ms[STATIONS][STATIONS]; /* since when a way has no fault; UINT64_MAX: it has one */
     struct truth truth;
     /* ---- counted, for who wants to know what a run was like ---- */
-    unsigned recoveries, fresh, gaps, misjudged, kills, steps, packets;
+    unsigned recoveries, reads, fresh, gaps, misjudged, kills, steps, packets;
 };
 
 /* True: all that must hold held. */

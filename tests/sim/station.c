@@ -334,6 +334,7 @@ void station_start(struct station *s)
 
 static void take_apart(struct station *s)
 {
+    s->sim->reads += (unsigned)metrics_get(s->metrics, METRIC_RECOVERIES_READ);
     engine_free(&s->engine);
     cluster_use_mirror(s->cluster, NULL);
     store_memory_close(&s->client);
