@@ -7,6 +7,23 @@ static struct reply r, s, t;
 
 /* ---- members ---- */
 
+/* Since when who does not renew has been silent. */
+static void test_silence(void **state)
+{
+    (void)state;
+    assert_int_equal(renew(0, 60000, &r), 0);
+    uint64_t first_ms = reactor_now_ms(w.reactor);
+    do {
+        world_turn();
+        assert_int_equal(renew(1, 60000, &r), 0);
+    } while (reactor_now_ms(w.reactor) < first_ms + 500);
+    uint64_t silent_ms = find_member(&r, 0)->silent_ms, most_ms = reactor_now_ms(w.reactor) - first_ms;
+    assert_true(silent_ms >= 450 && silent_ms <= most_ms + 100);
+    assert_int_equal(find_member(&r, 1)->silent_ms, 0);
+    assert_int_equal(renew(0, 60000, &r), 0);
+    assert_int_equal(find_member(&r, 0)->silent_ms, 0);
+}
+
 static void test_members(void **state)
 {
     (void)state;
@@ -43,6 +60,7 @@ static void test_a_lease_ends(void **state)
     } while (m && m->lives && reactor_now_ms(w.reactor) < renewed_ms + patience_ms());
     assert_non_null(m); /* it may still be read */
     assert_false(m->lives);
+    assert_true(m->silent_ms >= STORE_LEASE_MS);
     assert_true(reactor_now_ms(w.reactor) >= renewed_ms + STORE_LEASE_MS - 100);
     do {
         assert_int_equal(renew(1, 60000, &r), 0);
@@ -441,6 +459,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         BOTH(test_members),
+        BOTH(test_silence),
         BOTH(test_a_lease_ends),
         BOTH(test_a_tag_is_taken),
         BOTH(test_nothing_before_the_first_renewal),
