@@ -101,9 +101,12 @@ function open(path) {
     setTimeout(() => socket.connect(), 1000);
     tell();
   });
-  // A node that hangs keeps its connections: another one may be reached by a new one.
+  // A node that hangs keeps its connections: another one may be reached by a new one. Unless it was this page that hung.
+  let lookedAt = performance.now();
   setInterval(() => {
-    if (bus.connected && silenceMs() > STALE_MS) socket.io.engine?.close();
+    const wasAway = performance.now() - lookedAt > STALE_MS / 2;
+    lookedAt = performance.now();
+    if (bus.connected && !wasAway && silenceMs() > STALE_MS) socket.io.engine?.close();
   }, 1000);
 }
 

@@ -85,7 +85,7 @@ export const texts = {
     search: 'Search agents by name, group, address, pattern, instance or node', none: 'No agent matches.', nobody: 'No agent is connected yet.', how: 'Agents are the programs of your back end: they answer what clients send. Start the chat of the examples:',
     command: (host, port) => `python3 agent/examples/chat.py tcp://${host}:${port}`, more: 'All that is needed to write one, in any language, is in', sort: 'Order', byName: 'By name', byCalls: 'By calls a second',
     name: 'Agent', groups: 'Groups and addresses', node: 'Node', handlers: 'Handlers', calls: 'Calls', p50: 'p50', p99: 'p99', timeouts: 'Time-outs', waiting: 'Waiting', credit: 'Credit', connected: 'Connected',
-    detail: 'Agent', instance: 'Instance', about: 'Says of itself', silent: 'Last heard', total: 'Calls since then', answered: 'Answered', failed: 'Answered with an error', unanswered: 'Unanswered', behind: 'Subscriptions behind',
+    detail: 'Agent', instance: 'Instance', about: 'Says of itself', silent: 'Last heard', total: 'Calls in total', answered: 'Answered', failed: 'Answered with an error', unanswered: 'Unanswered', behind: 'Subscriptions behind',
     registrations: 'Registrations', noRegistrations: 'It has registered nothing: it only sends.', kind: 'Kind', kinds: { handle: 'handler', register: 'actor', subscribe: 'subscription', watch: 'watch' },
     regName: 'Group or address', patterns: 'Events', namespaces: 'Namespaces', rooms: 'Rooms', every: 'every event', of: 'of', gone: 'This agent is not connected any more.', silentNote: 'Nothing has been heard of it for a while.',
   },

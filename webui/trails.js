@@ -1,6 +1,7 @@
 // The last 10 minutes of each node, by its name and host: a node that starts again goes on where it was, and so does a page
 // whose connection goes to another node.
 export const SECONDS = 600;
+const LATE_S = 2; // a node that tells a little late leaves out a second: what it said before holds for it
 const series = ['sessions_polling', 'sessions_websocket', 'emits_per_s', 'deliveries_per_s', 'packets_in_per_s', 'bytes_in_per_s',
   'bytes_out_per_s', 'cpu_pct', 'rss_bytes', 'loop_p99_us', 'queued_bytes', 'mirror_behind'];
 
@@ -47,12 +48,18 @@ export class Trails {
     const end = this.newest - 1; // of the second that is not over yet some nodes have not told
     for (const [key, trail] of this.byNode) {
       if (only && key !== only) continue;
+      let told = -Infinity;
+      let sum = 0;
       for (let i = 0; i < SECONDS; i++) {
         const second = end - SECONDS + 1 + i;
         const place = ((second % SECONDS) + SECONDS) % SECONDS;
-        if (trail.at[place] !== second) continue;
-        let sum = 0;
-        for (const name of names) sum += trail.value[name][place];
+        if (trail.at[place] === second) {
+          told = i;
+          sum = 0;
+          for (const name of names) sum += trail.value[name][place];
+        } else if (i - told > LATE_S) {
+          continue;
+        }
         out[i] = (Number.isNaN(out[i]) ? 0 : out[i]) + sum;
       }
     }

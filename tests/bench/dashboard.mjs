@@ -75,12 +75,15 @@ function cpuSeconds(pid) {
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 const spread = (list, digits = 2) => `${median(list).toFixed(digits)} [${Math.min(...list).toFixed(digits)}..${Math.max(...list).toFixed(digits)}]`;
 
+// CPU time of a page's main thread.
+const busySeconds = async ({ debug }) => (await debug.send('Performance.getMetrics')).metrics.find(({ name }) => name === 'TaskDuration').value;
+
 // Percent of a core, in each part of the time; of a page: of its main thread.
 async function measure(nodes, pages) {
   const parts = { nodes: nodes.map(() => []), pages: pages.map(() => []) };
   const read = async () => ({
     at: performance.now() / 1000, nodes: nodes.map(({ pid }) => cpuSeconds(pid)),
-    pages: await Promise.all(pages.map(async ({ debug }) => (await debug.send('Performance.getMetrics')).metrics.find(({ name }) => name === 'TaskDuration').value)),
+    pages: await Promise.all(pages.map(busySeconds)),
   });
   let before = await read();
   for (let i = 0; i < PARTS; i++) {
@@ -128,12 +131,16 @@ async function watchClicks({ page }) {
 }
 
 async function clickThrough(pages) {
+  const took = [];
   await Promise.all(pages.map(watchClicks));
   for (let round = 0; round < CLICKS; round++) {
-    for (const { page } of pages) {
+    for (const each of pages) {
+      const { page } = each;
       for (const view of VIEWS) {
+        const before = await busySeconds(each);
         await goTo(page, view);
         await page.locator(DATA).first().waitFor();
+        took.push(1000 * (await busySeconds(each) - before));
       }
       await goTo(page, 'overview');
       await page.locator('.tile-open').first().click(); // a dialog and its end
@@ -142,7 +149,7 @@ async function clickThrough(pages) {
   }
   await sleep(1000); // for what observers are told late
   const told = await Promise.all(pages.map(({ page }) => page.evaluate(() => window.clicks)));
-  return { shown: told.flatMap(({ shown }) => shown), filled: told.flatMap(({ filled }) => filled) };
+  return { shown: told.flatMap(({ shown }) => shown), filled: told.flatMap(({ filled }) => filled), took };
 }
 
 // ---- the report ----
@@ -167,7 +174,7 @@ function report(phases, clicks, views) {
   const slowest = (list) => [...list].sort((x, y) => x - y);
   const at = (list, share) => slowest(list)[Math.min(list.length - 1, Math.floor(list.length * share))];
   console.log('\n| clicks, while all pages are open | n | p50, ms | p95, ms | max, ms |\n|---|---|---|---|---|');
-  for (const [name, list] of [['until the next frame (16 ms and more are told)', clicks.shown], ['until the view has data', clicks.filled]]) {
+  for (const [name, list] of [['until the next frame (16 ms and more are told)', clicks.shown], ['until the view has data', clicks.filled], ["CPU time of the page's main thread until then, the driver's share included", clicks.took]]) {
     if (list.length) console.log(`| ${name} | ${list.length} | ${at(list, 0.5).toFixed(0)} | ${at(list, 0.95).toFixed(0)} | ${Math.max(...list).toFixed(0)} |`);
     else console.log(`| ${name} | 0 | | | |`);
   }
@@ -196,7 +203,7 @@ try {
     phases.push(await measure(cluster.nodes, pages));
     views = pages.map(({ view }) => view);
     const more = await clickThrough(pages);
-    clicks = { shown: [...(clicks?.shown ?? []), ...more.shown], filled: [...(clicks?.filled ?? []), ...more.filled] };
+    clicks = { shown: [...(clicks?.shown ?? []), ...more.shown], filled: [...(clicks?.filled ?? []), ...more.filled], took: [...(clicks?.took ?? []), ...more.took] };
     await close();
     await sleep(3000);
     await quiet();

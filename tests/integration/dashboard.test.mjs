@@ -80,6 +80,11 @@ test('every view shows live data, on any width and in both themes, and complains
     }
     await page.setViewportSize({ width: 1280, height: 900 });
   }
+  // The README's picture (webui/overview.png), with some history by now.
+  await page.emulateMedia({ colorScheme: 'dark', reducedMotion: 'reduce' });
+  await goTo(page, 'overview');
+  await page.locator('.way.ok').nth(2).waitFor({ state: 'attached' });
+  await takePicture(page, 'readme');
   await page.check();
 });
 

@@ -1,7 +1,8 @@
 // The dashboard by keyboard and by its actions: short enough to be run against the sanitized build as well.
 import assert from 'node:assert/strict';
 import { test as plainTest } from 'node:test';
-import { goTo, openDashboard, seriousViolations, startBrowser, VIEWS, world } from '../support/dashboard.mjs';
+import { KIND } from '../support/agent.mjs';
+import { goTo, openCallee, openDashboard, seriousViolations, startBrowser, takePicture, VIEWS, world } from '../support/dashboard.mjs';
 
 const test = (name, body) => plainTest(name, { timeout: 240000 }, body);
 const api = async (cluster, path) => (await fetch(`http://127.0.0.1:${cluster.port}/api/v1/${path}`)).json();
@@ -34,6 +35,37 @@ test('sessions of all nodes are found, looked at, and acted on', async (t) => {
   await goTo(page, 'Rooms');
   await page.locator('td[data-label=Room] a', { hasText: 'room-2' }).click();
   await page.getByText('6 sockets').waitFor();
+  await page.check();
+});
+
+test('agents of all nodes are found and looked at, until they go', async (t) => {
+  const { cluster, clients } = await world(t, { clients: 3 });
+  const browser = await startBrowser(t);
+  const page = await openDashboard(t, browser, `http://127.0.0.1:${cluster.port}/`);
+  await goTo(page, 'Agents');
+  await page.getByText('No agent is connected yet.').waitFor();
+  await page.getByText(`chat.py tcp://127.0.0.1:${cluster.port + 100}`).waitFor();
+  assert.deepEqual(await seriousViolations(page), []);
+  const agents = [];
+  for (const [i, group] of ['orders', 'orders', 'audit'].entries()) agents.push(await openCallee(t, cluster.nodes[i], `${group}-${i}`, group));
+  await agents[2].request(KIND.REGISTER, 'ledger', {});
+  await agents[2].request(KIND.SUBSCRIBE, { events: ['orders.>'] });
+  for (let i = 0; i < 10; i++) await clients[0].timeout(60000).emitWithAck('job', i);
+  await page.getByText('3 agents', { exact: true }).waitFor();
+  await page.locator('td[data-label^=Groups] a', { hasText: 'audit' }).click(); // those of this group
+  await page.getByText('1 agent', { exact: true }).waitFor();
+  await page.getByRole('button', { name: 'audit-2' }).click();
+  const figure = (name, text) => page.locator(`[data-agent=${name}]`, { hasText: text }).waitFor();
+  await figure('node', 'node-2');
+  await figure('total', /^10$/);
+  await figure('failed', /^2$/);
+  for (const [kind, name, patterns] of [['handler', 'audit', 'job'], ['actor', 'ledger', '–'], ['subscription', '–', 'orders.>']]) {
+    await page.locator('dialog tr', { hasText: kind }).filter({ hasText: name }).filter({ hasText: patterns }).waitFor();
+  }
+  assert.deepEqual(await seriousViolations(page), []);
+  await takePicture(page, 'agent-1280-dark');
+  agents[2].close();
+  await page.getByText('This agent is not connected any more.').waitFor();
   await page.check();
 });
 

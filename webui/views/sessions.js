@@ -8,9 +8,9 @@ import { dialog, go, toast } from '../ui.js';
 const t = texts.sessions;
 const userText = (user) => (user === null ? '–' : typeof user === 'string' ? user : JSON.stringify(user));
 
-export const roomChips = (ns, rooms, more = 0) => element('span', { class: 'chips' },
+export const roomChips = (ns, rooms, more = 0) => (rooms.length === 0 ? '–' : element('span', { class: 'chips' },
   rooms.map((room) => element('a', { class: 'chip', href: `#rooms/${encodeURIComponent(ns)}/${encodeURIComponent(room)}`, title: room }, room)),
-  more > 0 && element('span', { class: 'chip' }, `+${more}`));
+  more > 0 && element('span', { class: 'chip' }, `+${more}`)));
 
 export const columns = [
   { label: t.sid, cell: (s) => element('button', { class: 'link', onclick: () => detail(s) }, element('code', {}, s.sid)) },
