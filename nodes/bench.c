@@ -61,6 +61,8 @@ static void histogram_add(struct histogram *h, uint64_t value)
 
     while (value >> power >= 2 * SLOTS && power < POWERS - 2)
         power++;
+    if (value >> power >= 2 * SLOTS)
+        value = ((uint64_t)2 * SLOTS << power) - 1;
     /* Below 2 * SLOTS each value has its own; above, the upper half of them serves each power. */
     h->counts[power * SLOTS + (value >> power)]++;
     h->n++;
@@ -249,6 +251,8 @@ static void on_event(struct bench_client *c, struct span args)
     if (strtoul(text, &end, 10) != b->measure || *end != ',')
         return; /* of the measure before, and late */
     at_us = strtoull(end + 1, NULL, 10);
+    if (at_us < b->start_us || at_us > now)
+        return; /* somebody else's */
     b->heard_us = now;
     if (b->measure == BENCH_ROUND_TRIP && !is_back(b, c, at_us))
         return;
