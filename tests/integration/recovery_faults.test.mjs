@@ -15,6 +15,7 @@ import { starling } from '../support/up.mjs';
 const ROUNDS = long ? 20 : 2;
 const CLIENTS = long ? 1000 : sanitized ? 120 : 300;
 const FEWER = long ? 1000 : 120;
+const WHILE = long ? 1 : 0.5; // seconds
 const SILENT_MS = 5 * 60 * 1000;
 
 test(`kill -9 of a random node, ${ROUNDS} times, under ${RATE} events/s to ${CLIENTS} clients: all are recovered, nothing is lost or doubled`, async (t) => {
@@ -59,7 +60,7 @@ test(`the network of ${FEWER} clients drops, under ${RATE} events/s: all are rec
   const { flocks } = all;
   const speakers = all.speak();
   for (let round = 0; round < (long ? 10 : 2); round++) {
-    await seconds(speakers, 1);
+    await seconds(speakers, WHILE);
     const { connects } = flocks;
     if (round % 2) flocks.vanish(1);
     else flocks.drop(1);
@@ -74,7 +75,7 @@ test(`rolling reload under ${RATE} events/s to ${FEWER} clients: all are recover
   const { flocks, bus } = all;
   const speakers = all.speak();
   for (let round = 0; round < (long ? 3 : 1); round++) {
-    await seconds(speakers, 1);
+    await seconds(speakers, WHILE);
     const { connects } = flocks;
     const before = (await bus.nodes()).map(({ pid }) => pid);
     await promisify(execFile)(starling, ['reload', '--run-dir', bus.runDir]);
@@ -102,7 +103,7 @@ test(`Redis is started again and forgets its scripts, under ${RATE} events/s to 
   const speakers = all.speak();
   const kills = [];
   for (let round = 0; round < (long ? 5 : 1); round++) {
-    await seconds(speakers, 1);
+    await seconds(speakers, WHILE);
     await redis.cli('script', 'flush');
     await redis.kill();
     const { connects } = flocks;
@@ -122,7 +123,7 @@ test(`Sentinel fails over, under ${RATE} events/s to ${FEWER} clients: all are r
   const all = await startAll(t, { clients: FEWER, redis: { url: sentinels.url, cli: (...words) => master.cli(...words) } });
   const { flocks } = all;
   const speakers = all.speak();
-  await seconds(speakers, 1);
+  await seconds(speakers, WHILE);
   await sentinels.master.kill();
   master = sentinels.replica;
   const { connects } = flocks;
@@ -141,7 +142,7 @@ for (const how of ['stopped', 'killed']) {
     const { flocks, bus, ports } = all;
     const speakers = all.speak();
     const kills = [];
-    await seconds(speakers, 2);
+    await seconds(speakers, 2 * WHILE);
     const tags = await Promise.all(ports.map(async (port) => (await offsetOf(t, port)).tag));
     const { connects } = flocks;
     let at = Date.now();
@@ -160,7 +161,7 @@ for (const how of ['stopped', 'killed']) {
     for (const port of ports) await eventually(() => isReady(port), 'the node to be ready', 60000);
     await allAreBack(all, connects, FEWER);
     t.diagnostic(`all there again ${Date.now() - at} ms after the end`);
-    await seconds(speakers, 1);
+    await seconds(speakers, WHILE);
     await finish(t, all, speakers, kills);
   });
 }

@@ -82,6 +82,46 @@ static void test_more_than_the_ring_holds(void **state)
     assert_int_equal(count(1, METRIC_RECOVERY_READS), 0);
 }
 
+static void emit(unsigned node, struct emit e, int value)
+{
+    char args[16];
+    uint64_t seq;
+    snprintf(args, sizeof(args), "%d", value);
+    e.nsp = e.nsp.n ? e.nsp : SPAN("/");
+    e.event = SPAN("\"news\"");
+    e.args = span_of(args);
+    assert_int_equal(hub_emit(nodes[node].w.hub, &e, &seq), 0);
+}
+
+/* The same as out of the ring. */
+static void test_for_whom_it_is(void **state)
+{
+    (void)state;
+    struct person *p = &people[0], *other = &people[1];
+    struct span in[] = {SPAN("in"), SPAN("too")}, out = SPAN("out"), sid = {p->sid, ID_CHARS};
+    struct span attachments[] = {SPAN("\x01\x02"), SPAN("")};
+    person_come(p, 1);
+    person_joins(p, "in");
+    person_joins(p, "too");
+    person_come(other, 1);
+    emit(1, (struct emit){.skip = socket_of(p, 1)}, 0);
+    person_go(p);
+    emit(1, (struct emit){.to = in, .n_to = 2}, 1); /* once */
+    emit(1, (struct emit){.to = &out, .n_to = 1}, 2);
+    emit(1, (struct emit){.to = &sid, .n_to = 1}, 3);
+    emit(1, (struct emit){.except = in, .n_except = 1}, 4);
+    emit(1, (struct emit){.except = &sid, .n_except = 1}, 5);
+    emit(1, (struct emit){.nsp = SPAN("/other"), .to = in, .n_to = 1}, 6);
+    emit(1, (struct emit){.to = in, .n_to = 1, .is_volatile = true}, 7);
+    emit(1, (struct emit){.skip = socket_of(other, 1)}, 8); /* of another one */
+    emit(1, (struct emit){.except = &out, .n_except = 1}, 9);
+    emit(1, (struct emit){.to = in, .n_to = 1, .attachments = attachments, .n_attachments = 2}, 10);
+    say_many(1, "others", 1, MANY);
+    assert_true(person_come(p, 2));
+    assert_int_equal(count(2, METRIC_RECOVERIES_READ), 1);
+    assert_string_equal(p->log, "\"news\",1;\"news\",3;\"news\",8;\"news\",9;\"news\",10;");
+}
+
 /* The ring has everything: nothing is asked. */
 static void test_ring_is_enough(void **state)
 {
@@ -623,6 +663,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_more_than_the_ring_holds),
+        TEST(test_for_whom_it_is),
         TEST(test_ring_is_enough),
         TEST(test_of_this_node_itself),
         TEST(test_two_origins),
