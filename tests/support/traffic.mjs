@@ -36,7 +36,8 @@ export async function startTraffic(context, targets, { mute = [], ...options } =
   // Waits until so many more events are sent.
   traffic.more = async (count) => {
     const goal = traffic.sent + count;
-    await eventually(() => { alive(); return traffic.sent >= goal; }, `${count} more events to be sent`);
+    const dueMs = (count / (options.rate ?? LOAD.rate)) * 1000;
+    await eventually(() => { alive(); return traffic.sent >= goal; }, `${count} more events to be sent`, dueMs + PATIENCE_MS);
   };
   traffic.until = (check, what) => eventually(() => { alive(); return check(); }, what);
   // Ends it, waits for all that is on its way, and gives the account.
