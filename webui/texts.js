@@ -100,7 +100,7 @@ export const texts = {
     names: {
       closed_transport_close_total: 'the client closed the connection', closed_transport_error_total: 'transport error', closed_ping_timeout_total: 'no answer to a ping', closed_forced_total: 'closed by the bus', closed_parse_error_total: 'broke the protocol',
       closed_slow_client_total: 'too slow: its queue was full', closed_shutdown_total: 'its node was shut down', closed_taken_total: 'went to another node', volatile_dropped_total: 'volatile messages dropped', emits_refused_total: 'emits refused: the bus was busy',
-      events_unhandled_total: 'events that nobody handles', decode_errors_total: 'packets that broke the protocol', congestions_total: 'times at which emits piled up', connections_refused_total: 'connections refused', connections_timed_out_total: 'connections cut: too slow',
+      events_unhandled_total: 'events that nobody handles', agent_calls_failed_total: 'calls of agents without an answer', decode_errors_total: 'packets that broke the protocol', congestions_total: 'times at which emits piled up', connections_refused_total: 'connections refused', connections_timed_out_total: 'connections cut: too slow',
       mesh_holes_total: 'holes found in the mesh', mesh_lost_total: 'records of the mesh given up', mirror_lost_total: 'records that the mirror never got',
     },
   },

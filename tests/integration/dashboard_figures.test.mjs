@@ -155,7 +155,7 @@ const named = {
   rooms: 'starling_rooms', namespaces: 'starling_namespaces', mirror_behind: 'starling_mirror_behind', mesh_peers: 'starling_mesh_peers',
   emits_total: 'starling_emits_total', deliveries_total: 'starling_deliveries_total', opened_total: 'starling_sessions_opened_total', recoveries_total: 'starling_recoveries_total',
   recoveries_failed_total: 'starling_recoveries_failed_total', recovered_events_total: 'starling_recovered_events_total', volatile_dropped_total: 'starling_volatile_dropped_total',
-  emits_refused_total: 'starling_emits_refused_total', events_unhandled_total: 'starling_events_unhandled_total', decode_errors_total: 'starling_decode_errors_total', congestions_total: 'starling_congestions_total',
+  agents: 'starling_agents', agent_calls_failed_total: 'starling_agent_calls_failed_total', emits_refused_total: 'starling_emits_refused_total', events_unhandled_total: 'starling_events_unhandled_total', decode_errors_total: 'starling_decode_errors_total', congestions_total: 'starling_congestions_total',
   connections_timed_out_total: 'starling_connections_timed_out_total', connections_refused_total: 'starling_connections_refused_total{reason="address"}',
   mesh_holes_total: 'starling_mesh_holes_total', mesh_lost_total: 'starling_mesh_lost_total', mirror_lost_total: 'starling_mirror_lost_total',
   closed_transport_error_total: 'starling_sessions_closed_total{reason="transport error"}', closed_transport_close_total: 'starling_sessions_closed_total{reason="transport close"}', closed_forced_total: 'starling_sessions_closed_total{reason="forced close"}',

@@ -8,7 +8,7 @@ import { columns as socketColumns, detail } from './sessions.js';
 const t = texts.trouble;
 const AGAIN_MS = 2000;
 const closed = ['closed_slow_client_total', 'closed_ping_timeout_total', 'closed_transport_error_total', 'closed_parse_error_total', 'closed_forced_total', 'closed_shutdown_total', 'closed_taken_total', 'closed_transport_close_total'];
-const drops = ['volatile_dropped_total', 'emits_refused_total', 'congestions_total', 'connections_refused_total', 'connections_timed_out_total', 'decode_errors_total', 'events_unhandled_total', 'mesh_holes_total', 'mesh_lost_total', 'mirror_lost_total'];
+const drops = ['volatile_dropped_total', 'emits_refused_total', 'congestions_total', 'connections_refused_total', 'connections_timed_out_total', 'decode_errors_total', 'events_unhandled_total', 'agent_calls_failed_total', 'mesh_holes_total', 'mesh_lost_total', 'mirror_lost_total'];
 const recoveries = ['recoveries_total', 'recoveries_failed_total', 'recovered_events_total'];
 const names = { ...t.names, recoveries_total: t.recovered, recoveries_failed_total: t.failed, recovered_events_total: t.events };
 
