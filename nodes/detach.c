@@ -28,7 +28,9 @@ static int wait_for(int fd, pid_t pid)
     }
     if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
         return 1;
-    return WEXITSTATUS(status);
+    if (WEXITSTATUS(status) == 0)
+        fprintf(stderr, "starling up: the bus was stopped before it was ready\n");
+    return WEXITSTATUS(status) ? WEXITSTATUS(status) : 1;
 }
 
 bool detach_begin(int *fd, int *exit_code)

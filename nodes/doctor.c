@@ -127,9 +127,10 @@ static void check_run_dir(struct doctor *d)
     char parent[PATH_MAX], *slash;
     struct stat status;
 
-    if (strlen(path) > RUN_DIR_MAX_CHARS || strchr(path, ',')) {
+    if (!rundir_is_usable(&d->s->dir)) {
         say(d, WRONG, "run directory",
-            "%s: takes up to %d characters without a comma; give another --run-dir", path, RUN_DIR_MAX_CHARS);
+            "%s: takes up to %d characters without a comma and a percent sign; give another --run-dir", path,
+            RUNDIR_PATH_CHARS);
         return;
     }
     if (stat(path, &status) == 0) {
@@ -139,6 +140,10 @@ static void check_run_dir(struct doctor *d)
             say(d, WRONG, "run directory", "%s belongs to another user; give another --run-dir", path);
         else if (status.st_mode & (S_IWGRP | S_IWOTH))
             say(d, WRONG, "run directory", "other users may write to %s: chmod 700 it", path);
+        else if (access(path, R_OK | W_OK | X_OK) != 0)
+            say(d, WRONG, "run directory",
+                "%s cannot be written to: %s; chmod 700 it, or give another --run-dir", path,
+                strerror(errno));
         else
             say(d, GOOD, "run directory", "%s", path);
         return;

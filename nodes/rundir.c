@@ -47,6 +47,11 @@ void rundir_init(struct rundir *dir, const char *given)
         snprintf(dir->path, sizeof dir->path, "/tmp/starling-%u", (unsigned)geteuid());
 }
 
+bool rundir_is_usable(const struct rundir *dir)
+{
+    return strlen(dir->path) <= RUNDIR_PATH_CHARS && !strpbrk(dir->path, ",%");
+}
+
 bool rundir_file(const struct rundir *dir, const char *name, char *out, size_t size)
 {
     return (size_t)snprintf(out, size, "%s/%s", dir->path, name) < size;

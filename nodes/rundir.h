@@ -14,6 +14,7 @@
 enum {
     RUNDIR_NODES_MAX = 99,
     RUNDIR_PIDS_MAX = RUNDIR_NODES_MAX + 2,
+    RUNDIR_PATH_CHARS = 80,        /* --mesh takes 90, and it is a Unix socket's name */
     RUNDIR_TEXT_BYTES = 32 * 1024, /* holds the text of any state */
 };
 
@@ -45,6 +46,9 @@ struct rundir {
 
 /* The directory that is meant: the given one, or the default when it is "". */
 void rundir_init(struct rundir *dir, const char *given);
+
+/* Short enough for the sockets in it, and without what has a meaning in lists and URLs. */
+bool rundir_is_usable(const struct rundir *dir);
 
 /* The path of a file in it; false when that is too long. */
 bool rundir_file(const struct rundir *dir, const char *name, char *out, size_t size);

@@ -137,7 +137,7 @@ static void announce_all(struct supervisor *s)
 {
     if (supervisor_count(s, PROCESS_ERRORED) > 0 && !s->announced)
         detach_fail(&s->detach_fd);
-    if (s->announced || !s->nodes_begun || supervisor_count(s, PROCESS_READY) != s->nodes_n)
+    if (s->announced || s->stopping || !s->nodes_begun || supervisor_count(s, PROCESS_READY) != s->nodes_n)
         return;
     s->announced = true;
     printf("ready: http://%s:%" PRIu32 "\n", s->config.bind, s->config.port);
@@ -355,11 +355,11 @@ static int check_config(struct supervisor *s)
                 s->config.nodes, ports_highest(s, s->config.nodes));
         return EXIT_USAGE;
     }
-    if (strlen(s->dir.path) > RUN_DIR_MAX_CHARS || strpbrk(s->dir.path, ",%")) {
+    if (!rundir_is_usable(&s->dir)) {
         fprintf(stderr,
                 "starling up: --run-dir takes up to %d characters without a comma and a percent sign, not "
                 "\"%s\"\n",
-                RUN_DIR_MAX_CHARS, s->dir.path);
+                RUNDIR_PATH_CHARS, s->dir.path);
         return EXIT_USAGE;
     }
     if (s->config.detach && s->config.log_bytes == 0) {
@@ -451,7 +451,7 @@ static int prepare(struct supervisor *s)
     rc = takeover_run(s);
     s->keeps_state = false;
     if (rc == 0 && control_listen(&s->control, &s->dir) != 0) {
-        fprintf(stderr, "starling up: %s\n", strerror(errno));
+        fprintf(stderr, "starling up: cannot listen on %s/control: %s\n", s->dir.path, strerror(errno));
         rc = 1;
     }
     if (rc != 0)

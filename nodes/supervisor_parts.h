@@ -13,7 +13,6 @@
 #include <sched.h>
 
 enum {
-    RUN_DIR_MAX_CHARS = 80, /* --mesh takes 90, and it is a Unix socket's name */
     NODES_MAX = RUNDIR_NODES_MAX,
     AGENT_PORTS = 100,       /* from the public port to those for agents */
     MESH_PORTS = 200,        /* from the public port to those of the mesh */

@@ -300,6 +300,13 @@ test('a run directory that others may write to is refused', async (t) => {
 test('another user is told that the bus is not theirs', { skip: process.getuid() !== 0 && 'needs root, to be somebody else' }, async (t) => {
   const bus = await up(t);
   const { status, stderr } = spawnSync(starling, ['ps', '--run-dir', bus.runDir], { encoding: 'utf8', uid: 65534, gid: 65534, cwd: '/' });
+  const readOnly = fs.mkdtempSync('/tmp/starling-read-only-');
+  t.after(() => fs.rmdirSync(readOnly));
+  fs.chownSync(readOnly, 65534, 65534);
+  fs.chmodSync(readOnly, 0o500);
+  const doctor = spawnSync(starling, ['doctor', '-n', '1', '--port', String(await freePort()), '--run-dir', readOnly],
+    { encoding: 'utf8', uid: 65534, gid: 65534, cwd: '/' });
+  assert.match(doctor.stdout, /^WRONG run directory +\S+ cannot be written to: Permission denied; chmod 700 it/m);
   assert.deepEqual([status, stderr], [1, `starling ps: cannot look for a bus in the run directory ${bus.runDir}: Permission denied\n`]);
 });
 
@@ -399,6 +406,23 @@ test('up runs without standard files, as some starters of services leave it', as
   const { nodes: [{ state }] } = JSON.parse(run('ps', '--json', '--run-dir', runDir).stdout);
   assert.equal(state, 'ready');
   assert.deepEqual(run('stop', '--run-dir', runDir), { status: 0, stdout: '', stderr: '' });
+});
+
+// With no node left, all of none were ready.
+test('a bus that is stopped while it starts is never called ready', async (t) => {
+  const slow = ['--peers', '127.0.0.1:9']; // nobody answers there, which takes a node 5 s
+  const bus = await begin(t, slow, { nodes: 2 });
+  await eventually(() => bus.ps()?.nodes.filter(({ state }) => state === 'starting').length === 2, 'the nodes to start');
+  assert.equal(bus.run('stop').status, 0);
+  assert.deepEqual([await bus.ended, bus.stdout], [0, '']);
+  const runDir = path.join(temporary(t), 'run');
+  const detached = spawn(starling, ['up', '--detach', '-n', '1', '--redis', 'none', ...slow, '--port', String(bus.port), '--run-dir', runDir]);
+  let said = '';
+  for (const stream of [detached.stdout, detached.stderr]) stream.on('data', (data) => { said += data; });
+  const ended = new Promise((resolve) => { detached.on('close', resolve); });
+  await eventually(() => run('ps', '--run-dir', runDir).stdout.includes('starting'), 'the node to start');
+  assert.equal(run('stop', '--run-dir', runDir).status, 0);
+  assert.deepEqual([await ended, said], [1, 'starling up: the bus was stopped before it was ready\n']);
 });
 
 test('config prints what a bus would run with, as a file that says the same', (t) => {
