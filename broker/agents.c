@@ -345,6 +345,7 @@ void agents_free(struct agents **gp)
     emit_acks_free(g);
     keys_free(g);
     members_free(g);
+    routes_free(g);
     known_free(g);
     reactor_undefer(g->reactor, &g->flush, REACTOR_FLUSH);
     machines_free(&g->machines);

@@ -181,8 +181,10 @@ static bool on_event(void *user, struct socket *s, const struct sio_packet *pack
         return false;
     q->wants_ack = packet->has_id;
     q->ack_id = packet->id;
-    for (struct group *group = g->groups; group; group = group->hh.next)
-        ask_group(g, group, q, s, (struct span){name, (size_t)n}, packet, attachments);
+    struct group *const *groups;
+    unsigned n_groups = routes_find(g, nsp_name(s->nsp), (struct span){name, (size_t)n}, 0, &groups);
+    for (unsigned i = 0; i < n_groups; i++)
+        ask_group(g, groups[i], q, s, (struct span){name, (size_t)n}, packet, attachments);
     bool handled = q->open > 0;
     q->is_done = !handled;
     if (!q->calls)
@@ -233,9 +235,11 @@ static enum hub_verdict on_connect(void *user, struct joining *j, struct span *e
 {
     struct agents *g = user;
     struct question *q = NULL;
-    for (struct group *group = g->groups; group; group = group->hh.next) {
+    struct group *const *groups;
+    unsigned n = routes_find(g, joining_nsp(j), SPAN(""), AGENT_LIFE_CONNECT, &groups);
+    for (unsigned i = 0; i < n; i++) {
         struct agents_member *m =
-            group_choose(g, group, joining_nsp(j), (struct span){"", 0}, AGENT_LIFE_CONNECT, joining_sid(j));
+            group_choose(g, groups[i], joining_nsp(j), SPAN(""), AGENT_LIFE_CONNECT, joining_sid(j));
         if (!m || m->observe)
             continue;
         if (!q)
@@ -409,8 +413,10 @@ static void tell_groups(struct agents *g, unsigned life, enum agent_kind kind, c
                         const struct span *room, uint32_t from, const char *reason)
 {
     struct span sid = {s->sid, ID_CHARS};
-    for (struct group *group = g->groups; group; group = group->hh.next) {
-        struct agents_member *m = group_choose(g, group, nsp_name(s->nsp), (struct span){"", 0}, life, sid);
+    struct group *const *groups;
+    unsigned n = routes_find(g, nsp_name(s->nsp), SPAN(""), life, &groups);
+    for (unsigned i = 0; i < n; i++) {
+        struct agents_member *m = group_choose(g, groups[i], nsp_name(s->nsp), SPAN(""), life, sid);
         if (!m)
             continue;
         struct agent_record *r = life_record(g, kind, s);
@@ -492,8 +498,10 @@ static void tell_of_death(void *user, struct socket *s)
 {
     struct obituary *o = user;
     struct agents *g = o->agents;
-    for (struct group *group = g->groups; group; group = group->hh.next) {
-        struct agents_member *m = group_choose_alike(group, nsp_name(s->nsp), AGENT_LIFE_DISCONNECT,
+    struct group *const *groups;
+    unsigned n = routes_find(g, nsp_name(s->nsp), SPAN(""), AGENT_LIFE_DISCONNECT, &groups);
+    for (unsigned i = 0; i < n; i++) {
+        struct agents_member *m = group_choose_alike(groups[i], nsp_name(s->nsp), AGENT_LIFE_DISCONNECT,
                                                      (struct span){s->sid, ID_CHARS}, o->gone);
         if (!m || !m->reg)
             continue;

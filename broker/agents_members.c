@@ -331,6 +331,7 @@ static int link_member(struct agents *g, struct agents_member *m)
 {
     if (m->group ? enter_group(m->group, m) : pool_add(&m->address->members, m))
         return ERR_MEMORY;
+    g->registrations += m->group != NULL;
     HASH_ADD(hh, g->members, key, sizeof(m->key), m);
     if (m->group)
         m->group->life |= m->life;
@@ -384,6 +385,7 @@ void member_remove(struct agents *g, struct agents_member *m, const char *reason
 {
     HASH_DELETE(hh, g->members, m);
     if (m->group) {
+        g->registrations++;
         leave_group(m->group, m);
         sum_life(m->group);
         drop_group_if_empty(g, m->group);

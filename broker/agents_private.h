@@ -233,6 +233,8 @@ struct agents {
     struct agent *agents, *by_instance, *dirty;
     struct agents_member *members;
     struct group *groups;
+    struct route *routes;
+    uint64_t registrations; /* rises when one of a group comes or goes */
     struct address *addresses;
     struct agents_node *nodes;
     struct far_instance *instances;
@@ -413,6 +415,14 @@ struct agents_member *pool_least(struct pool *p);
 void member_lighter(struct agents_member *m);
 /* It was chosen. */
 void member_used(struct agents *g, struct agents_member *m);
+
+/* ---- agents_routes.c ---- */
+
+/* The groups that have members for this event (n > 0) or this part of a socket's life; how many. What *groups points to
+ * lasts until this is called again, or a registration comes or goes. Without memory there are none. */
+unsigned routes_find(struct agents *g, struct span nsp, struct span event, unsigned life,
+                     struct group *const **groups);
+void routes_free(struct agents *g);
 
 /* ---- agents_known.c: what other nodes have said of theirs ---- */
 

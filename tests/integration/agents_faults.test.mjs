@@ -236,8 +236,9 @@ test('agents that stop reading are bounded, and cost others nothing', async (t) 
   good.handlers[CALL] = () => ({ args: '["fine"]' });
   await good.request(HANDLE, { events: ['deaf'], group: 'good' });
   assert.equal(await call(socket, 'deaf'), 'fine');
-  // One that reads again gets it all.
-  deaf[0].grants = true;
-  deaf[0].send([CREDIT, deaf[0].received + 2 ** 22]);
-  await eventually(() => deaf[0].records.filter((record) => record[4] === 'flood').length === emits, 'what it had not read');
+  // One that reads again gets it all. On a busy machine this process may be too late with a sign of life of some.
+  const one = deaf.find(({ records }) => !records.some(([kind]) => kind === BYE));
+  one.grants = true;
+  one.send([CREDIT, one.received + 2 ** 22]);
+  await eventually(() => one.records.filter((record) => record[4] === 'flood').length === emits, 'what it had not read');
 });

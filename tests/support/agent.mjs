@@ -48,7 +48,7 @@ export class Agent {
     if (welcome[0] === KIND.ERROR) throw new Refused(welcome);
     this.welcome = welcome;
     this.credit = this.window;
-    this.#beat = setInterval(() => this.send([KIND.CREDIT, this.#grant()]), 200);
+    this.#beat = setInterval(() => this.send([KIND.CREDIT, this.#grant()]), 300);
     return this;
   }
 

@@ -156,6 +156,60 @@ static void a_session_keeps_its_member(void **state)
     }
 }
 
+/* Of a thousand groups an event looks for those that handle it, once. */
+static void each_group_that_handles_it_gets_one(void **state)
+{
+    (void)state;
+    char name[32];
+    for (unsigned a = 0; a < AGENTS; a++) {
+        hello(a, a % NODES, "many");
+        for (uint64_t reg = 1; reg <= EACH; reg++) {
+            snprintf(name, sizeof(name), "group-%u-%u", a, (unsigned)reg);
+            record_of(AGENT_HANDLE)->id = reg;
+            say.events[0] = reg % 25 ? SPAN("other") : SPAN("work");
+            agent_with(&say, AGENT_F_EVENTS)->n_events = 1;
+            agent_with(&say, AGENT_F_GROUP)->group = span_of(name);
+            says(a);
+        }
+    }
+    run(500);
+    for (unsigned round = 1; round <= 3; round++) {
+        client_calls(1, 0);
+        run(50);
+        unsigned calls = 0;
+        for (unsigned a = 0; a < AGENTS; a++)
+            while (hears(a, AGENT_CALL, 0))
+                calls++;
+        assert_int_equal(calls, AGENTS * EACH / 25 + (round == 3) - (round == 2));
+        if (round == 1) { /* one goes, */
+            record_of(AGENT_UNDO)->reg = 25;
+            say.id = 5000;
+            says(0);
+        } else if (round == 2) { /* and two come */
+            handles(0, 25, false);
+            record_of(AGENT_HANDLE)->id = 5001;
+            say.events[0] = SPAN(">");
+            agent_with(&say, AGENT_F_EVENTS)->n_events = 1;
+            agent_with(&say, AGENT_F_GROUP)->group = SPAN("late");
+            says(1);
+        }
+        run(200);
+    }
+    /* More names than are remembered. */
+    for (unsigned i = 0; i < 5000; i++) {
+        char text[64];
+        snprintf(text, sizeof(text), "2[\"event %u\"]", i);
+        sink_says(&nodes[1].k[0], text);
+    }
+    run(100);
+    client_calls(1, 0);
+    run(50);
+    unsigned late = 0;
+    while (hears(1, AGENT_CALL, 0))
+        late += heard.reg == 5001 && !span_eq(heard.event, SPAN("work"));
+    assert_int_equal(late, 5000);
+}
+
 /* ---- the pool itself, against looking at everybody ---- */
 
 static uint64_t least_of(const struct agents_member *m, unsigned n)
@@ -217,6 +271,7 @@ int main(void)
         TEST(each_gets_one_before_anybody_gets_two),
         TEST(what_other_nodes_ask_counts_too),
         TEST(a_session_keeps_its_member),
+        TEST(each_group_that_handles_it_gets_one),
         cmocka_unit_test(a_pool_gives_the_least_busy),
     };
 
