@@ -74,7 +74,7 @@ export const texts = {
     how: 'Open the chat in two tabs, or connect with any Socket.IO client:', chat: 'Open the chat', total: (n) => n, next: 'Next page', first: 'First page',
     unanswered: (n) => `${n} did not answer: the list is not complete.`, sid: 'Socket', user: 'User', node: 'Node', ns: 'Namespace', transport: 'Transport', address: 'Address', rooms: 'Rooms', connected: 'Connected',
     queue: 'Queue', messages: 'Messages in / out', gone: 'This socket is not connected any more.', ended: (reason, at, lived) => `This socket is not connected any more: ${reason} at ${at}, after ${lived}.`, detail: 'Socket', disconnect: 'Disconnect', close: 'Close its connection', join: 'Join', leave: (room) => `Leave ${room}`, roomName: 'Room to join',
-    done: { disconnect: 'Disconnected.', join: 'It has joined.', leave: 'It has left.' }, failed: 'That did not work: the socket is gone.', recovered: 'Came back with all it had missed', recoverable: 'Can be recovered', yes: 'yes', no: 'no', noUser: 'not told',
+    done: { disconnect: 'Disconnected.', join: 'It has joined.', leave: 'It has left.' }, failed: 'That did not work: the socket is gone.', recovered: 'Came back whole', recoverable: 'Can be recovered', yes: 'yes', no: 'no', noUser: 'not told',
     rates: 'Messages a second, in / out', blocked: 'It does not read: messages wait.', sure: (sid) => `Disconnect ${sid}?`,
   },
   rooms: {
