@@ -34,10 +34,10 @@ async function freePorts(count) {
 }
 
 // options are those of `starling up` in camel case. prefix: a command that runs it, such as that of a namespace.
-// Gives {port, pid, runDir, ps(), nodes()}; ends with its test, even when its supervisor was killed.
-export async function startBus(context, count, { prefix = [], port, ...options } = {}) {
+// runDir: that of a bus which has ended, for its Redis. Gives {port, pid, runDir, ps(), nodes()}; ends with its test, even when its supervisor was killed.
+export async function startBus(context, count, { prefix = [], port, runDir, ...options } = {}) {
   port ??= await freePorts(1 + count);
-  const runDir = path.join(temporary(context), 'run');
+  runDir ??= path.join(temporary(context), 'run');
   const inside = (...parameters) => [...prefix, starling, ...parameters].map(String);
   const [command, ...parameters] = inside('up', '-n', count, ...flagsOf({ port, runDir, noPin: true, ...options }));
   const child = spawn(command, parameters, { stdio: ['ignore', 'pipe', 'pipe'] });
