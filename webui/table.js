@@ -12,7 +12,14 @@ export function table(columns, onOpen, label) {
     element('thead', {}, element('tr', {}, columns.map(({ label: name, num }) => element('th', { class: num && 'num', scope: 'col' }, name)))), body));
   const row = (item) => element('tr', { class: onOpen && 'open', onclick: onOpen && ((event) => { if (!event.target.closest('a, button')) onOpen(item); }) },
     columns.map(({ label: name, num, cell }) => element('td', { class: num ? 'num' : 'wrap', 'data-label': name }, cell(item))));
-  return { root, show: (items) => body.replaceChildren(...items.map(row)) };
+  return {
+    root, show: (items) => body.replaceChildren(...items.map(row)),
+    // Above the others, of which so many are kept in all.
+    add(items, most) {
+      body.prepend(...items.slice(0, most).map(row));
+      while (body.children.length > most) body.lastElementChild.remove();
+    },
+  };
 }
 
 // The page of a list that is shown: fetched when asked for, and again now and then while nobody pages.

@@ -126,7 +126,7 @@ const views = {
   agents: async (page, { agents }) => [...await total(page, agents.total), ...await tableNumbers(page, '#view', agents.rows, {
     Handlers: (a) => a.handlers, Calls: (a) => a.calls_per_s, p50: (a) => a.p50_us, p99: (a) => a.p99_us, 'Time-outs': (a) => a.timed_out_total, Waiting: (a) => a.waiting, Credit: (a) => a.credit_bytes, Connected: (a) => seconds(a.connected_ms / 1000),
   })],
-  events: async (page, { events }) => tableNumbers(page, '#view', events.slice(0, 200), { Size: (e) => e.bytes }),
+  events: async (page, { events }) => tableNumbers(page, '#view', events.slice(0, 100), { Size: (e) => e.bytes }),
   trouble: async (page, { nodes: { nodes }, queues, ends }) => [
     ...(await textsOf(page, '[data-grown]', 'grown')).map(([key, text]) => [key, text, sum(nodes.filter(({ life }) => life === 'live'), (n) => n.grown[key])]),
     ...await tableNumbers(page, '#view [aria-label="Queues that are longest now"]', queues.rows, socketColumns),

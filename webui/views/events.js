@@ -5,7 +5,7 @@ import { table } from '../table.js';
 import { texts } from '../texts.js';
 import { toast } from '../ui.js';
 
-const KEPT = 200;
+const KEPT = 100;
 const t = texts.events;
 
 const columns = [
@@ -58,20 +58,20 @@ export function events() {
   const note = element('p', { class: 'faint', role: 'status' });
   const nothing = element('div');
   const toggle = element('button', { class: 'primary', onclick: () => (watching ? stop() : start()) }, t.start);
-  const clear = element('button', { onclick: () => { kept = []; skipped = 0; show(); } }, t.clear);
+  const clear = element('button', { onclick: () => { rows.show([]); any = false; skipped = 0; show(); } }, t.clear);
   let watching = false;
-  let kept = [];
+  let any = false; // is shown
   let skipped = 0;
   const show = () => {
-    rows.show(kept);
-    setHidden(rows.root, kept.length === 0);
+    setHidden(rows.root, !any);
     setText(note, skipped ? t.skipped(skipped) : '');
     setHidden(note, !skipped);
-    nothing.replaceChildren(...(kept.length ? [] : [empty(watching ? t.none : t.idle, t.how,
-      `curl ${api('emit')} \\\n  -d '{"event":"news","args":["hello"]}'`)]));
+    if (any) nothing.replaceChildren();
+    else nothing.replaceChildren(empty(watching ? t.none : t.idle, t.how, `curl ${api('emit')} \\\n  -d '{"event":"news","args":["hello"]}'`));
   };
   const take = (told) => {
-    kept = [...told.events.reverse(), ...kept].slice(0, KEPT);
+    rows.add(told.events.reverse(), KEPT);
+    any ||= told.events.length > 0;
     skipped += told.skipped;
     show();
   };
@@ -93,7 +93,7 @@ export function events() {
   };
   const stop = () => {
     watching = false;
-    toggle.textContent = kept.length ? t.resume : t.start;
+    toggle.textContent = any ? t.resume : t.start;
     bus.tails.delete(take);
     watchEvents(null)?.catch(() => {});
     show();
