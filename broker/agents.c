@@ -128,7 +128,7 @@ static struct agent *agent_new(struct agents *g, struct span identity, const str
     a->agents = g;
     a->since_ms = a->heard_ms = a->sent_ms = agents_now(g);
     a->granted = AGENTS_WINDOW;
-    a->credit = a->first_credit = hello->credit;
+    a->credit = a->first_credit = agent_credit(hello->credit, 0);
     a->blocked_end = &a->blocked;
     a->ready_end = &a->ready;
     a->input_end = &a->input;

@@ -51,8 +51,22 @@ static struct question *question_new(struct agents *g, struct span nsp, struct s
     return q;
 }
 
+static struct socket *find_socket(const struct question *q)
+{
+    struct nsp *nsp = hub_find(q->agents->hub, (struct span){q->nsp, q->nsp_n});
+    return nsp ? nsp_find(nsp, (struct span){q->sid, ID_CHARS}) : NULL;
+}
+
+/* Who was to be asked whether it may connect is of no use when it does not. */
+static void forget_session(const struct question *q)
+{
+    if (q->is_connect && !find_socket(q))
+        groups_forget_session(q->agents, (struct span){q->sid, ID_CHARS});
+}
+
 static void question_free(struct question *q)
 {
+    forget_session(q);
     if (q->waits_for_socket)
         HASH_DELETE(hh, q->agents->connects, q);
     buffer_reset(&q->error);
@@ -67,12 +81,6 @@ void question_ended(struct question *q)
 {
     if (!q->waits_for_socket)
         question_free(q);
-}
-
-static struct socket *find_socket(const struct question *q)
-{
-    struct nsp *nsp = hub_find(q->agents->hub, (struct span){q->nsp, q->nsp_n});
-    return nsp ? nsp_find(nsp, (struct span){q->sid, ID_CHARS}) : NULL;
 }
 
 /* ---- errors as clients see them ---- */
@@ -244,12 +252,13 @@ static enum hub_verdict on_connect(void *user, struct joining *j, struct span *e
             continue;
         if (!q)
             q = question_new(g, joining_nsp(j), joining_sid(j));
+        if (q)
+            q->is_connect = true;
         if (!q || !ask_to_let_in(g, m, j, q))
             return refuse_without_memory(q, error);
     }
     if (!q)
         return HUB_ACCEPT;
-    q->is_connect = true;
     q->joining = j;
     joining_set_data(j, q);
     return HUB_LATER;

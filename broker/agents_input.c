@@ -13,9 +13,10 @@ enum {
 
 static void take_credit(struct agent *a, const struct agent_record *r)
 {
-    if (r->credit <= a->credit)
+    uint64_t credit = agent_credit(r->credit, a->sent);
+    if (credit <= a->credit)
         return;
-    a->credit = r->credit;
+    a->credit = credit;
     agent_count_unread(a);
     agent_dirty(a);
 }
@@ -156,6 +157,14 @@ static bool may_exceed(enum agent_kind kind)
     return kind == AGENT_CREDIT || kind == AGENT_BYE || kind == AGENT_OK || kind == AGENT_ERROR;
 }
 
+static void refuse_excess(struct agent *a, const struct agent_record *r)
+{
+    agent_put_error(a, r->id, AGENT_E_CREDIT, NULL);
+    a->excess += r->raw.n;
+    if (a->excess > AGENTS_WINDOW)
+        agent_end(a, AGENT_E_CREDIT, "died");
+}
+
 /* From one message: how much of it is done with. in_excess: it was begun without a grant. */
 static size_t run_message(struct agent *a, struct span message, bool in_excess)
 {
@@ -173,7 +182,7 @@ static size_t run_message(struct agent *a, struct span message, bool in_excess)
             break;
         }
         if (in_excess && !(got == 1 && may_exceed(g->in.kind)))
-            agent_put_error(a, g->in.id, AGENT_E_CREDIT, NULL);
+            refuse_excess(a, &g->in);
         else if (got != 1)
             answer_unread(a, got, &g->in);
         else if (!run(a, &g->in))
@@ -182,17 +191,22 @@ static size_t run_message(struct agent *a, struct span message, bool in_excess)
     return message.n;
 }
 
-static void wait_with(struct agent *a, struct span rest)
+static void wait_with(struct agent *a, struct span rest, bool in_excess)
 {
+    if (a->input_bytes + rest.n > AGENTS_INPUT) { /* what may be sent without a grant, too */
+        agent_end(a, AGENT_E_CREDIT, "died");
+        return;
+    }
     struct parcel *p = malloc(sizeof(*p) + rest.n);
     if (!p) {
         agent_end(a, AGENT_E_MEMORY, "died");
         return;
     }
-    *p = (struct parcel){.newest = a->newest, .n = rest.n};
+    *p = (struct parcel){.newest = a->newest, .in_excess = in_excess, .n = rest.n};
     memcpy(p->bytes, rest.p, rest.n);
     *a->input_end = p;
     a->input_end = &p->next;
+    a->input_bytes += rest.n;
     a->unfinished += rest.n;
     a->is_waiting = true;
     agents_look_soon(a->agents);
@@ -203,8 +217,9 @@ void agent_go_on(struct agent *a)
     while (a->input && !a->is_over) {
         struct parcel *p = a->input;
         a->newest = p->newest;
-        size_t done = run_message(a, (struct span){p->bytes, p->n}, false);
+        size_t done = run_message(a, (struct span){p->bytes, p->n}, p->in_excess);
         a->unfinished -= done;
+        a->input_bytes -= done;
         if (done < p->n) {
             p->n -= done;
             memmove(p->bytes, p->bytes + done, p->n);
@@ -235,17 +250,12 @@ void agent_take_message(struct agent *a, struct span message)
     a->heard_ms = agents_now(a->agents);
     a->newest = cluster ? cluster_newest(cluster) : 0;
     a->received += message.n;
-    a->excess += in_excess ? message.n : 0;
-    if (a->excess > AGENTS_WINDOW) {
-        agent_end(a, AGENT_E_CREDIT, "died");
-        return;
-    }
     if (a->is_waiting) {
-        wait_with(a, message);
+        wait_with(a, message, in_excess);
         return;
     }
     size_t done = run_message(a, message, in_excess);
     if (done < message.n && !a->is_over)
-        wait_with(a, (struct span){message.p + done, message.n - done});
+        wait_with(a, (struct span){message.p + done, message.n - done}, in_excess);
     agent_dirty(a);
 }

@@ -192,14 +192,15 @@ static uint64_t rank(const struct agents_member *m, uint64_t session)
     return h ^ h >> 32;
 }
 
-/* gone: an origin whose members do not count; tag 0: none. */
-static struct agents_member *choose_by_rank(struct group *group, struct span nsp, struct span event,
-                                            unsigned life, struct span sid, struct mesh_origin gone)
+/* observe: of those who only look on, or of the others. gone: an origin whose members do not count; tag 0: none. */
+static struct agents_member *choose_by_rank(struct group *group, bool observe, struct span nsp,
+                                            struct span event, unsigned life, struct span sid,
+                                            struct mesh_origin gone)
 {
     uint64_t session = hash_bytes(sid.p, sid.n), best_rank = 0;
     struct agents_member *best = NULL;
     for (struct shape *shape = group->shapes; shape; shape = shape->next) {
-        if (!fits(shape->pool.heap[0], nsp, event, life))
+        if (shape->pool.heap[0]->observe != observe || !fits(shape->pool.heap[0], nsp, event, life))
             continue;
         for (unsigned i = 0; i < shape->pool.n; i++) {
             struct agents_member *m = shape->pool.heap[i];
@@ -214,18 +215,18 @@ static struct agents_member *choose_by_rank(struct group *group, struct span nsp
 }
 
 /* The one that it had before, as long as that is there. Who is new is looked for among all of them. */
-static struct agents_member *choose_sticky(struct agents *g, struct group *group, struct span nsp,
-                                           struct span event, unsigned life, struct span sid)
+static struct agents_member *choose_sticky(struct agents *g, struct group *group, bool observe,
+                                           struct span nsp, struct span event, unsigned life, struct span sid)
 {
     struct agents_member *known = NULL;
     struct sticky *s;
     HASH_FIND(hh, group->stickies, sid.p, ID_CHARS, s);
     if (s)
         HASH_FIND(hh, g->members, &s->key, sizeof(s->key), known);
-    if (known && fits(known, nsp, event, life))
+    if (known && known->observe == observe && fits(known, nsp, event, life))
         return known;
     struct agents_member *best =
-        choose_by_rank(group, nsp, event, life, sid, (struct mesh_origin){.tag = 0, .boot = 0});
+        choose_by_rank(group, observe, nsp, event, life, sid, (struct mesh_origin){.tag = 0, .boot = 0});
     if (!best || known)
         return best;
     if (!s) {
@@ -237,6 +238,12 @@ static struct agents_member *choose_sticky(struct agents *g, struct group *group
     }
     s->key = best->key;
     return best;
+}
+
+/* Who only looks on gets what nobody of the group answers. */
+static bool is_better(const struct agents_member *m, const struct agents_member *than)
+{
+    return m->observe == than->observe ? member_before(m, than) : than->observe;
 }
 
 struct agents_member *group_choose(struct agents *g, struct group *group, struct span nsp, struct span event,
@@ -251,11 +258,11 @@ struct agents_member *group_choose(struct agents *g, struct group *group, struct
             continue;
         struct agents_member *m = pool_least(&shape->pool);
         sticky = sticky || m->sticky;
-        if (!best || member_before(m, best))
+        if (!best || is_better(m, best))
             best = m;
     }
     if (best && sticky && sid.n == ID_CHARS)
-        best = choose_sticky(g, group, nsp, event, life, sid);
+        best = choose_sticky(g, group, best->observe, nsp, event, life, sid);
     if (best)
         member_used(g, best);
     return best;
@@ -264,7 +271,8 @@ struct agents_member *group_choose(struct agents *g, struct group *group, struct
 struct agents_member *group_choose_alike(struct group *group, struct span nsp, unsigned life, struct span sid,
                                          struct mesh_origin gone)
 {
-    return choose_by_rank(group, nsp, SPAN(""), life, sid, gone);
+    struct agents_member *m = choose_by_rank(group, false, nsp, SPAN(""), life, sid, gone);
+    return m ? m : choose_by_rank(group, true, nsp, SPAN(""), life, sid, gone);
 }
 
 struct agents_member *address_choose(struct agents *g, struct address *address)
@@ -287,8 +295,9 @@ static bool spans_equal(const struct span *a, const struct span *b, unsigned n)
 
 static bool is_alike(const struct agents_member *a, const struct agents_member *b)
 {
-    return a->life == b->life && a->sticky == b->sticky && a->n_namespaces == b->n_namespaces &&
-           a->n_events == b->n_events && spans_equal(a->patterns, b->patterns, a->n_namespaces + a->n_events);
+    return a->life == b->life && a->sticky == b->sticky && a->observe == b->observe &&
+           a->n_namespaces == b->n_namespaces && a->n_events == b->n_events &&
+           spans_equal(a->patterns, b->patterns, a->n_namespaces + a->n_events);
 }
 
 static struct shape *shape_of(struct group *group, const struct agents_member *m)

@@ -158,6 +158,11 @@ bool agent_is_full(const struct agent *a)
     return a->ready || a->n_behind > 0 || !agent_may_send(a);
 }
 
+uint64_t agent_credit(uint64_t said, uint64_t sent)
+{
+    return said - sent > AGENTS_CREDIT && said > sent ? sent + AGENTS_CREDIT : said;
+}
+
 /* An agent that does not read its answers is not granted more to ask. */
 void agent_grant(struct agent *a)
 {

@@ -18,6 +18,8 @@ enum {
     AGENTS_HEARTBEAT_MS = 300,
     AGENTS_TIMEOUT_MS = 1000,
     AGENTS_WINDOW = LIMIT_AGENT_WINDOW_BYTES,
+    AGENTS_CREDIT = 16 * 1024 * 1024, /* beyond what was sent: what is granted above it counts as this */
+    AGENTS_INPUT = 2 * AGENTS_WINDOW + LIMIT_AGENT_MESSAGE_BYTES, /* that waits behind a request that does */
     AGENTS_LOOK_MS = 5, /* between two looks at what others have to make possible */
     AGENTS_CONFIRM_MS = 5000,
     AGENTS_KNOWN_MS = 1500, /* for all nodes to know of a registration */
@@ -31,6 +33,7 @@ struct parcel {
     struct parcel *next;
     struct task *task; /* of CALL, CONNECT and ASKED */
     bool is_life, is_told;
+    bool in_excess;  /* of an input: begun without a grant */
     uint64_t newest; /* of an input: this node's newest number when it came */
     size_t n;
     char bytes[];
@@ -44,7 +47,7 @@ struct reg {
     struct agents_member *member; /* of HANDLE and REGISTER */
     struct subscription *sub;     /* of SUBSCRIBE */
     struct address *watched;      /* of WATCH */
-    struct reg *watch_next;
+    struct reg *watch_prev, *watch_next;
     struct parcel *first, **last;
     unsigned n_calls, n_told; /* that wait */
     size_t told_bytes;
@@ -99,7 +102,7 @@ struct agent {
     } calls;
     /* bytes, see "Flow control" */
     uint64_t received, granted;
-    uint64_t excess;     /* of what was received without a grant */
+    uint64_t excess;     /* of what was refused as it came without a grant */
     uint64_t unfinished; /* of what was received: of requests that are not answered */
     uint64_t sent, credit, first_credit;
     uint64_t unread; /* of what was sent, as far as is known */
@@ -121,6 +124,7 @@ struct agent {
     struct admission *admissions;
     struct parcel *input,
         **input_end; /* messages that wait, the first of which from its first record that does */
+    size_t input_bytes;
     uint64_t newest; /* this node's newest number when what is carried out came */
     bool is_waiting;
     uint64_t later_ms; /* since when a SUBSCRIBE waits for what this node does not know yet; 0: none does */
@@ -310,6 +314,8 @@ void agent_put_bytes(struct agent *a, struct span record);
 bool agent_may_send(const struct agent *a);
 void agent_put_error(struct agent *a, uint64_t id, enum agent_code code, const char *text);
 void agent_grant(struct agent *a);
+/* As far as it counts: whoever grants without end has not read without end. */
+uint64_t agent_credit(uint64_t said, uint64_t sent);
 /* Is the agent behind with what it reads? Its calls go elsewhere then. */
 bool agent_is_full(const struct agent *a);
 /* Queues a record for a registration, or sends it. AGENT_CODES, or why not. */

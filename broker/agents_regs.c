@@ -25,10 +25,12 @@ struct reg *reg_new(struct agent *a, const struct agent_record *r)
 
 static void stop_watching(struct reg *reg)
 {
-    struct reg **at = &reg->watched->watchers;
-    while (*at != reg)
-        at = &(*at)->watch_next;
-    *at = reg->watch_next;
+    if (reg->watch_prev)
+        reg->watch_prev->watch_next = reg->watch_next;
+    else
+        reg->watched->watchers = reg->watch_next;
+    if (reg->watch_next)
+        reg->watch_next->watch_prev = reg->watch_prev;
     address_drop_if_unused(reg->agent->agents, reg->watched);
 }
 
@@ -170,6 +172,8 @@ void agent_watch(struct agent *a, struct agent_record *r)
     }
     reg->watched = address;
     reg->watch_next = address->watchers;
+    if (reg->watch_next)
+        reg->watch_next->watch_prev = reg;
     address->watchers = reg;
     struct agent_record *ok = agents_out(g, AGENT_OK);
     agent_with(ok, AGENT_F_ALIVE)->alive = address->members.n > 0;
