@@ -108,11 +108,21 @@ static void push(struct sink *k, size_t n, bool is_volatile)
     slice_unref(&frame);
 }
 
+/* The handshake only: on a busy machine a ping may be there already. */
+static void read_handshake(struct sink *k)
+{
+    struct sink_frame frame;
+    world_turn(&w);
+    assert_true(sink_next(k, &frame));
+    assert_int_equal(frame.payload.p[0], '0');
+    if (k->read == k->n)
+        sink_skip(k);
+}
+
 static void open_and_read(struct sink *k)
 {
     sink_open(&w, k);
-    world_turn(&w);
-    sink_skip(k);
+    read_handshake(k);
 }
 
 /* ---- opening ---- */
@@ -867,8 +877,7 @@ static void an_upgrade_forgives_a_pong_that_is_out(void **state)
     w.engine->options.ping_interval_ms = 1;
     w.engine->options.ping_timeout_ms = 5000;
     sink_open_on(&w, &k, &sink_polling);
-    world_turn(&w);
-    sink_skip(&k);
+    read_handshake(&k);
     world_until(&w, has_frame, &k);
     assert_true(k.session->awaits_pong);
     sink_skip(&k);
