@@ -7,6 +7,7 @@
 enum {
     ERRORS_MS = 1000, /* in which an agent may make */
     ERRORS_MAX = 100, /* so many of the worst sorts */
+    WORK = 8192,      /* for one agent in a turn: what a message of 64 KiB may ask for, some 10 ms */
 };
 
 /* ---- records ---- */
@@ -165,16 +166,28 @@ static void refuse_excess(struct agent *a, const struct agent_record *r)
         agent_end(a, AGENT_E_CREDIT, "died");
 }
 
+/* The others' turn? What is left of its message waits then. */
+static bool has_had_its_share(struct agent *a)
+{
+    uint64_t now = agents_now(a->agents);
+    if (a->work_ms != now) {
+        a->work_ms = now;
+        a->work = 0;
+    }
+    return a->work >= WORK;
+}
+
 /* From one message: how much of it is done with. in_excess: it was begun without a grant. */
 static size_t run_message(struct agent *a, struct span message, bool in_excess)
 {
     struct agents *g = a->agents;
     struct agent_reader reader = agent_open(message);
-    while (!a->is_over) {
+    while (!a->is_over && reader.p < reader.end) {
         const char *before = reader.p;
+        uint64_t looked_at = g->looked_at;
+        if (has_had_its_share(a))
+            return (size_t)(before - message.p);
         int got = agent_read(&reader, &g->in);
-        if (got == 0)
-            break;
         metrics_add(g->metrics, METRIC_AGENT_RECORDS, 1);
         if (got == ERR_AGENT) {
             agent_put_error(a, 0, AGENT_E_MALFORMED, NULL);
@@ -187,6 +200,7 @@ static size_t run_message(struct agent *a, struct span message, bool in_excess)
             answer_unread(a, got, &g->in);
         else if (!run(a, &g->in))
             return (size_t)(before - message.p);
+        a->work += 1 + g->looked_at - looked_at;
     }
     return message.n;
 }
@@ -214,7 +228,7 @@ static void wait_with(struct agent *a, struct span rest, bool in_excess)
 
 void agent_go_on(struct agent *a)
 {
-    while (a->input && !a->is_over) {
+    while (a->input && !a->is_over && !has_had_its_share(a)) {
         struct parcel *p = a->input;
         a->newest = p->newest;
         size_t done = run_message(a, (struct span){p->bytes, p->n}, p->in_excess);
@@ -230,7 +244,7 @@ void agent_go_on(struct agent *a)
             a->input_end = &a->input;
         free(p);
     }
-    a->is_waiting = false;
+    a->is_waiting = a->input != NULL;
 }
 
 void agent_drop_input(struct agent *a)

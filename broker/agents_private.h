@@ -127,6 +127,7 @@ struct agent {
     size_t input_bytes;
     uint64_t newest; /* this node's newest number when what is carried out came */
     bool is_waiting;
+    uint64_t work, work_ms; /* done for it at this time: records, and sockets that were looked at */
     uint64_t later_ms; /* since when a SUBSCRIBE waits for what this node does not know yet; 0: none does */
     unsigned n_behind; /* subscriptions */
     uint64_t errors_ms;
@@ -251,6 +252,7 @@ struct agents {
     struct confirm *confirms, **confirms_end;
     struct subscription *subscriptions;
     uint64_t next_number, used, sent_unread;
+    uint64_t looked_at; /* sockets, for acts */
     uint64_t beat_ms;
     bool is_ready, is_draining, nodes_changed;
     struct timer beat, look;

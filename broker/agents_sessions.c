@@ -64,18 +64,29 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static bool is_named_before(const struct agent_record *r, unsigned i)
+{
+    unsigned j = 0;
+    while (j < i && !span_eq(r->to[j], r->to[i]))
+        j++;
+    return j < i;
+}
+
 /* Each once. */
-static void gather(struct crowd *c, struct nsp *nsp, const struct agent_record *r)
+static void gather(struct agents *g, struct crowd *c, struct nsp *nsp, const struct agent_record *r)
 {
     size_t kept = 0;
     if (r->n_to == 0)
         add_room(c, nsp->all);
     for (unsigned i = 0; i < r->n_to; i++) {
         struct socket *s = nsp_find(nsp, r->to[i]);
+        if (is_named_before(r, i))
+            continue;
         add_room(c, room_find(nsp, r->to[i]));
         if (s)
             add_socket(c, s);
     }
+    g->looked_at += c->n;
     if (c->n > 1 && r->n_to > 0)
         qsort(c->socket, c->n, sizeof(c->socket[0]), compare);
     for (size_t i = 0; i < c->n; i++)
@@ -190,7 +201,7 @@ static uint64_t act_here(struct agents *g, const struct agent_record *r, struct 
     uint64_t count = 0;
     if (!nsp)
         return 0;
-    gather(&crowd, nsp, r);
+    gather(g, &crowd, nsp, r);
     for (size_t i = 0; i < crowd.n && !crowd.failed; i++)
         count += act_on(g, crowd.socket[i], r, l);
     free(crowd.socket);
@@ -226,7 +237,7 @@ static void find_nodes(struct act *act, const struct agent_record *r)
     struct mesh_origin origin;
     if (!far)
         return;
-    gather(&crowd, far, r);
+    gather(g, &crowd, far, r);
     for (size_t i = 0; i < crowd.n; i++)
         if (cluster_origin_of(crowd.socket[i], &origin))
             add_node(act, origin);

@@ -192,15 +192,72 @@ static void who_looks_on_does_not_let_anybody_in(void **state)
     assert_false(hears(1, AGENT_CONNECT, 0) || hears(2, AGENT_CONNECT, 0));
 }
 
+/* ---- work ---- */
+
+static unsigned oks_in_order(unsigned a, uint64_t first)
+{
+    unsigned n = 0;
+    while (hears(a, AGENT_OK, 0))
+        assert_int_equal(heard.id, first + n++);
+    return n;
+}
+
+static void a_long_message_is_carried_out_in_shares(void **state)
+{
+    (void)state;
+    enum { RECORDS = 60000 };
+    msgpack_sbuffer b;
+    msgpack_sbuffer_init(&b);
+    hello(0, 0, "long-winded");
+    hello(1, 0, "short");
+    registers(1, "it");
+    empty(0);
+    for (uint64_t id = 1; id <= RECORDS; id++) {
+        record_of(AGENT_LEAVE)->id = id;
+        say.nsp = SPAN("/");
+        say.to[0] = SPAN("nobody");
+        say.rooms[0] = SPAN("nowhere");
+        say.n_to = say.n_rooms = 1;
+        assert_int_equal(agent_write(&b, &say), 0);
+    }
+    says_bytes(0, (struct span){b.data, b.size});
+    msgpack_sbuffer_destroy(&b);
+    /* Who comes later does not wait for all of it, and it is done in order. */
+    uint64_t id = tells(1, "it", "now");
+    net_run(&net, 2);
+    assert_true(hears(1, AGENT_OK, id));
+    unsigned done = oks_in_order(0, 1);
+    assert_true(done > 0 && done < RECORDS / 2);
+    run(1000);
+    assert_int_equal(oks_in_order(0, 1 + done), RECORDS - done);
+}
+
+static void a_room_named_often_is_looked_at_once(void **state)
+{
+    (void)state;
+    hello(0, 0, "again and again");
+    for (unsigned c = 0; c < CLIENTS; c++)
+        assert_int_equal(room_join(nodes[0].s[c], SPAN("room")), 0);
+    uint64_t before = gateways[0]->looked_at;
+    record_of(AGENT_MEMBERS)->nsp = SPAN("/");
+    say.n_to = LIMIT_ROOMS_PER_CALL;
+    for (unsigned i = 0; i < LIMIT_ROOMS_PER_CALL; i++)
+        say.to[i] = SPAN("room");
+    uint64_t id = asks(0);
+    run(100);
+    assert_true(hears(0, AGENT_OK, id));
+    assert_int_equal(heard.count, CLIENTS);
+    assert_int_equal(gateways[0]->looked_at - before, CLIENTS);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up_gateways, tear_down_gateways)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(answers_beyond_a_full_window_are_no_offence),
-        TEST(who_grants_without_end_gets_all_of_it),
-        TEST(who_is_refused_leaves_nothing_behind),
-        TEST(who_looks_on_does_not_let_anybody_in),
+        TEST(answers_beyond_a_full_window_are_no_offence), TEST(who_grants_without_end_gets_all_of_it),
+        TEST(who_is_refused_leaves_nothing_behind),        TEST(who_looks_on_does_not_let_anybody_in),
+        TEST(a_long_message_is_carried_out_in_shares),     TEST(a_room_named_often_is_looked_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
