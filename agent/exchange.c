@@ -2,6 +2,9 @@
 
 /* Unless a WELCOME says otherwise. */
 enum { HEARTBEAT_MS = 300, TIMEOUT_MS = 1000 };
+/* What a WELCOME may say. */
+enum { HEARTBEAT_MAX_MS = 60 * 1000, TIMEOUT_MAX_MS = 600 * 1000 };
+enum { STEADY_MS = 1000 };
 
 void exchange_hello(struct exchange *x, struct agent_record *r, const char *name, const char *instance,
                     const char *about)
@@ -30,11 +33,22 @@ void exchange_bye(struct agent_record *r, const char *code, const char *text)
     r->text = span_of(text);
 }
 
+static uint64_t between(uint64_t said, uint64_t otherwise, uint64_t most)
+{
+    return said == 0 ? otherwise : said < most ? said : most;
+}
+
 void exchange_welcome(struct exchange *x, const struct agent_record *welcome)
 {
+    x->since_ms = x->heard_ms;
     x->granted = welcome->credit;
-    x->heartbeat_ms = welcome->heartbeat_ms > 0 ? welcome->heartbeat_ms : HEARTBEAT_MS;
-    x->timeout_ms = welcome->timeout_ms > 0 ? welcome->timeout_ms : TIMEOUT_MS;
+    x->heartbeat_ms = between(welcome->heartbeat_ms, HEARTBEAT_MS, HEARTBEAT_MAX_MS);
+    x->timeout_ms = between(welcome->timeout_ms, TIMEOUT_MS, TIMEOUT_MAX_MS);
+}
+
+bool exchange_was_steady(const struct exchange *x, uint64_t now_ms)
+{
+    return now_ms >= x->since_ms + STEADY_MS;
 }
 
 void exchange_granted(struct exchange *x, const struct agent_record *credit)

@@ -13,6 +13,7 @@ struct exchange {
     uint64_t sent, granted;   /* bytes; what we may send */
     uint64_t received, given; /* bytes; what the node may send */
     uint64_t heard_ms, said_ms;
+    uint64_t since_ms; /* of the WELCOME */
     uint64_t heartbeat_ms, timeout_ms;
 };
 
@@ -34,6 +35,9 @@ static inline void exchange_received(struct exchange *x, size_t n)
 {
     x->received += n;
 }
+
+/* Has it stood for a while? What ends sooner may end again as soon: the next attempt waits then. */
+bool exchange_was_steady(const struct exchange *x, uint64_t now_ms);
 
 /* ---- what is due ---- */
 

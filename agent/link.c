@@ -154,7 +154,10 @@ static void go_down(struct link *l, const char *code, const char *text, uint64_t
     bool was_open = l->state == LINK_OPEN;
     close_socket(l, was_open ? LINGER_MS : 0);
     if (was_open) {
-        l->tries_at_once = true;
+        if (exchange_was_steady(&l->exchange, now_ms)) {
+            l->tries_at_once = true;
+            backoff_reset(&l->backoff);
+        }
         /* Not all agents of a dead node go to the same peer. */
         unsigned n = l->endpoints.n;
         l->endpoints.current = (l->endpoints.current + (unsigned)(backoff_draw(&l->backoff) % n)) % n;
@@ -176,7 +179,6 @@ static void on_welcome(struct link *l, const struct agent_record *r)
 {
     l->state = LINK_OPEN;
     l->number++;
-    backoff_reset(&l->backoff);
     exchange_welcome(&l->exchange, r);
     memcpy(l->node, r->node.p, r->node.n);
     l->node[r->node.n] = 0;

@@ -24,7 +24,7 @@ struct uplink {
     struct endpoints endpoints;
     struct backoff backoff;
     struct exchange exchange;
-    unsigned tried;          /* since the last WELCOME or wait */
+    unsigned tried;          /* since a connection that stood for a while, or a wait */
     uint64_t until_ms;       /* of WAITING and ASKING */
     unsigned welcomes, left; /* how often */
     bool moving;             /* the node wants to be left */
@@ -95,6 +95,10 @@ static void leave(struct uplink *u, uint64_t now_ms, const char *event, struct s
 {
     report(u, event, why);
     u->options.link.close(u->options.link.link);
+    if (u->state == UP && exchange_was_steady(&u->exchange, now_ms)) {
+        backoff_reset(&u->backoff);
+        u->tried = 0;
+    }
     u->moving = false;
     u->left++;
     u->state = WAITING;
@@ -106,8 +110,6 @@ static void begin(struct uplink *u, const struct agent_record *r)
 {
     u->state = UP;
     exchange_welcome(&u->exchange, r);
-    backoff_reset(&u->backoff);
-    u->tried = 0;
     u->welcomes++;
     report(u, "connected", r->node);
     endpoints_learn(&u->endpoints, r, 1);

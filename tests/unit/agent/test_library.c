@@ -1009,6 +1009,31 @@ static void test_nonsense_from_the_node(void **state)
     assert_true(in.id == 80 && is(in.code, "not_found"));
 }
 
+/* A node that welcomes and ends it at once is not asked as often as it answers. */
+static void test_node_that_does_not_keep_it(void **state)
+{
+    (void)state;
+    enum { ATTEMPTS = 5 };
+    node_close(&b); /* whose place in the list is passed over */
+    start_with(0);
+    uint64_t began = now_ms();
+    for (unsigned i = 0; i < ATTEMPTS; i++) {
+        welcome(&a, "n0", 1 << 20, LONG_MS);
+        begin(AGENT_BYE, 0)->code = SPAN("replaced");
+        node_send(&a);
+        EXPECT_TOLD("lost - replaced\n");
+    }
+    /* At once, then 50 + 100 + 200 at least. */
+    assert_true(now_ms() - began >= 350);
+    /* Times that nobody can mean are none. */
+    expect(&a, AGENT_HELLO);
+    send_welcome(&a, "n0", 1 << 20, UINT64_MAX);
+    EXPECT_TOLD("connected n0 \n");
+    for (unsigned i = 0; i < 20; i++)
+        turn();
+    assert_string_equal(told, "");
+}
+
 static void test_draining(void **state)
 {
     (void)state;
@@ -1077,6 +1102,7 @@ int main(void)
         TEST(test_other_threads),
         TEST(test_heartbeats),
         TEST(test_nonsense_from_the_node),
+        TEST(test_node_that_does_not_keep_it),
         TEST(test_draining),
     };
     return cmocka_run_group_tests_name("library", tests, make_folder, remove_folder);

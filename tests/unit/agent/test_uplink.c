@@ -241,13 +241,17 @@ static void test_errors(void **state)
     welcome(1, 1000, NULL);
     bad_news(2, AGENT_ERROR, "unknown_kind");
     assert_int_equal(uplink_welcome(uplink), 1);
-    bad_news(3, AGENT_ERROR, "hello");
+    bad_news(1500, AGENT_ERROR, "hello"); /* after a while, which is tried again at once */
     assert_int_equal(uplink_welcome(uplink), 0);
     assert_true(net.is_open && net.kind[net.n - 1] == AGENT_HELLO);
-    welcome(4, 1000, NULL);
+    welcome(1501, 1000, NULL);
     assert_int_equal(uplink_welcome(uplink), 2);
-    uplink_receive(uplink, 5, SPAN("\xc1garbage"));
+    uplink_receive(uplink, 1502, SPAN("\xc1garbage"));
     assert_int_equal(uplink_welcome(uplink), 2);
+    /* What ends at once may do so again: it waits. */
+    unsigned opened = net.opened;
+    bad_news(1503, AGENT_ERROR, "hello");
+    assert_true(!net.is_open && net.opened == opened && uplink_due_ms(uplink) >= 1503 + 50);
     stop();
 }
 
