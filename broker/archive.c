@@ -53,7 +53,6 @@ static bool take_batch(struct sweep *s, uint64_t from, const struct store_batch 
     return true;
 }
 
-/* Of the dead nothing more comes. */
 static struct peers_position find_position(const struct archive *a, struct mesh_origin origin)
 {
     struct peers_position position[LIMIT_OFFSET_ORIGINS];
@@ -107,7 +106,7 @@ static void comes_to_nothing(struct sweep *s, int err)
     if (s->vain_since_ms == 0)
         s->vain_since_ms = now;
     s->again_ms = now + RETRY_MS;
-    if (!err && !find_position(a, s->origin).lives)
+    if (!err && !find_position(a, s->origin).lives) /* of the dead nothing more comes */
         give_up_all(s, ERR_NOT_FOUND);
     else if (now - s->vain_since_ms >= a->options.patience_ms)
         give_up_all(s, err ? ERR_STORE : ERR_NOT_FOUND);
@@ -118,6 +117,8 @@ static void take_batches(struct sweep *s, const struct store_batch *batch, unsig
     struct archive *a = s->archive;
     struct peers_position p = find_position(a, s->origin);
     uint64_t from = s->after + 1, bytes = 0;
+    if (p.received == 0) /* forgotten meanwhile: it is over for long */
+        give_up_all(s, ERR_NOT_FOUND);
     for (unsigned i = 0; i < n && s->legs; i++) {
         bytes += batch[i].records.n;
         if (!take_batch(s, from, &batch[i], p.received)) {

@@ -24,7 +24,8 @@ void fetch_free(struct fetch **f);
 /* An origin's numbers from first on are wanted, as long as the ring does not hold them. ERR_MEMORY, also when it wants
  * more than LIMIT_OFFSET_ORIGINS of them. */
 int fetch_want(struct fetch *f, struct mesh_origin origin, uint64_t first);
-/* All that is wanted has been named. It has its turn when not too many others read. It may be done again when done was called with 0. */
+/* All that is wanted has been named. It has its turn when not too many others read. Once done was called with 0 more may be
+ * wanted. */
 void fetch_begin(struct fetch *f);
 
 /* What has been read of one origin. */
