@@ -86,29 +86,8 @@ static void answer_unread(struct agent *a, int got, const struct agent_record *r
 }
 
 /* False: it has to wait, with all that is behind it. */
-static bool run(struct agent *a, struct agent_record *r)
+static bool carry_out(struct agent *a, struct agent_record *r)
 {
-    enum agent_code code;
-    if (!agent_from_agent(r->kind)) {
-        agent_put_error(a, r->id ? r->id : r->reg, AGENT_E_UNKNOWN_KIND, NULL); /* the second element */
-        count_error(a);
-        return true;
-    }
-    if (!agent_check(r, &code)) {
-        uint64_t id = r->id;
-        const char *wrong = r->wrong;
-        if (r->kind == AGENT_OK || r->kind == AGENT_ERROR) {
-            struct agent_record *failed = agents_out(a->agents, AGENT_ERROR);
-            failed->id = id;
-            failed->code = span_of(agent_code(AGENT_E_FAILED));
-            failed->text = SPAN("the agent's answer is not valid");
-            task_answered(a, failed);
-        }
-        agent_put_error(a, id, code, wrong);
-        return true;
-    }
-    if (agent_waits_for_admission(a, r))
-        return false;
     switch (r->kind) {
     case AGENT_CREDIT:
         take_credit(a, r);
@@ -149,6 +128,36 @@ static bool run(struct agent *a, struct agent_record *r)
         agent_act(a, r);
         return true;
     }
+}
+
+static void refuse(struct agent *a, const struct agent_record *r, enum agent_code code)
+{
+    uint64_t id = r->id;
+    const char *wrong = r->wrong;
+    if (r->kind == AGENT_OK || r->kind == AGENT_ERROR) {
+        struct agent_record *failed = agents_out(a->agents, AGENT_ERROR);
+        failed->id = id;
+        failed->code = span_of(agent_code(AGENT_E_FAILED));
+        failed->text = SPAN("the agent's answer is not valid");
+        task_answered(a, failed);
+    }
+    agent_put_error(a, id, code, wrong);
+}
+
+/* As carry_out(). */
+static bool run(struct agent *a, struct agent_record *r)
+{
+    enum agent_code code;
+    if (!agent_from_agent(r->kind)) {
+        agent_put_error(a, r->id ? r->id : r->reg, AGENT_E_UNKNOWN_KIND, NULL); /* the second element */
+        count_error(a);
+        return true;
+    }
+    if (!agent_check(r, &code)) {
+        refuse(a, r, code);
+        return true;
+    }
+    return !agent_waits_for_admission(a, r) && carry_out(a, r);
 }
 
 /* ---- messages ---- */
