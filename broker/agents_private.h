@@ -28,6 +28,10 @@ enum {
     AGENTS_IDENTITY_BYTES = 255,
 };
 
+struct member_key {
+    uint64_t tag, boot, number;
+};
+
 /* A record for an agent that waits for credit. */
 struct parcel {
     struct parcel *next;
@@ -53,6 +57,7 @@ struct reg {
     size_t told_bytes;
     uint64_t limit;      /* of calls that are unanswered; 0: none */
     unsigned unanswered; /* calls, with those that wait */
+    struct task *tasks;  /* these */
     unsigned with_agent; /* of them: that it has been sent */
     bool is_ready;       /* in the agent's list of those that have something */
     struct reg *ready_next;
@@ -63,12 +68,13 @@ struct reg {
 struct task {
     uint64_t id;
     struct reg *reg;
+    struct task *reg_prev, *reg_next;
     struct mesh_origin from; /* its home */
-    uint64_t number;         /* of the call there */
+    struct member_key call;  /* there */
     uint64_t begun_us;
     bool is_sent;
     struct admission *admission; /* of a CONNECT: to begin with its OK */
-    UT_hash_handle hh;
+    UT_hash_handle hh, hh_call;
 };
 
 /* A client that an agent has let in, and that is not there yet. */
@@ -117,7 +123,7 @@ struct agent {
     bool tells_node;         /* NODE could not be sent */
     struct agent *dirty_next;
     struct reg *regs, *ready, **ready_end;
-    struct task *tasks;
+    struct task *tasks, *by_call;
     uint64_t next_task;
     struct request *requests, *by_id;
     unsigned n_requests, n_regs, n_life;
@@ -137,10 +143,6 @@ struct agent {
     char about[AGENT_ABOUT_BYTES];
     uint32_t about_n, identity_n;
     char identity[AGENTS_IDENTITY_BYTES];
-};
-
-struct member_key {
-    uint64_t tag, boot, number;
 };
 
 /* A HANDLE or REGISTER of an agent of any node. */

@@ -128,6 +128,13 @@ static void drop_task(struct task *t)
 {
     struct reg *reg = t->reg;
     HASH_DELETE(hh, reg->agent->tasks, t);
+    HASH_DELETE(hh_call, reg->agent->by_call, t);
+    if (t->reg_prev)
+        t->reg_prev->reg_next = t->reg_next;
+    else
+        reg->tasks = t->reg_next;
+    if (t->reg_next)
+        t->reg_next->reg_prev = t->reg_prev;
     reg->unanswered--;
     reg->with_agent -= t->is_sent;
     if (reg->member)
@@ -161,8 +168,12 @@ static struct task *new_task(struct reg *reg, struct mesh_origin from, uint64_t 
     struct task *t = calloc(1, sizeof(*t));
     if (!t)
         return NULL;
-    *t =
-        (struct task){.id = ++a->next_task, .reg = reg, .from = from, .number = number, .begun_us = now_us()};
+    *t = (struct task){.id = ++a->next_task,
+                       .reg = reg,
+                       .reg_next = reg->tasks,
+                       .from = from,
+                       .call = {from.tag, from.boot, number},
+                       .begun_us = now_us()};
     if (r->kind == AGENT_CONNECT) {
         t->admission = admission_new(from, number, r);
         if (!t->admission) {
@@ -171,6 +182,10 @@ static struct task *new_task(struct reg *reg, struct mesh_origin from, uint64_t 
         }
     }
     HASH_ADD(hh, a->tasks, id, sizeof(t->id), t);
+    HASH_ADD(hh_call, a->by_call, call, sizeof(t->call), t);
+    if (t->reg_next)
+        t->reg_next->reg_prev = t;
+    reg->tasks = t;
     reg->unanswered++;
     a->calls.begun++;
     meter_begun(&a->calls.meter, agents_now(a->agents));
@@ -205,7 +220,7 @@ void task_answered(struct agent *a, struct agent_record *r)
         return;
     struct reg *reg = t->reg;
     struct mesh_origin from = t->from;
-    uint64_t number = t->number;
+    uint64_t number = t->call.number;
     count_answer(a, t, r->kind == AGENT_ERROR);
     if (t->admission && r->kind == AGENT_OK) {
         begin_admission(a, t->admission, r);
@@ -251,9 +266,10 @@ static void drop_and_say(struct task *t)
 void task_cancel(struct agents *g, struct mesh_origin from, uint64_t number, uint64_t target, bool is_late)
 {
     struct agents_member *m = member_find(g, g->options.self, target);
-    struct task *t = m && m->reg ? m->reg->agent->tasks : NULL;
-    while (t && (t->number != number || !same_origin(t->from, from)))
-        t = t->hh.next;
+    struct member_key call = {from.tag, from.boot, number};
+    struct task *t = NULL;
+    if (m && m->reg)
+        HASH_FIND(hh_call, m->reg->agent->by_call, &call, sizeof(call), t);
     if (!t)
         return;
     struct reg *reg = t->reg;
@@ -265,22 +281,14 @@ void task_cancel(struct agents *g, struct mesh_origin from, uint64_t number, uin
     reg_go_on(reg);
 }
 
-static struct task *first_of(struct agent *a, const struct reg *only)
-{
-    struct task *t = a->tasks;
-    while (t && only && t->reg != only)
-        t = t->hh.next;
-    return t;
-}
-
 void tasks_fail(struct agent *a, const struct reg *only)
 {
     struct agents *g = a->agents;
     struct task *t;
     /* From the first one again each time: what fails here may cancel others. */
-    while ((t = first_of(a, only))) {
+    while ((t = only ? only->tasks : a->tasks)) {
         struct mesh_origin from = t->from;
-        uint64_t number = t->number;
+        uint64_t number = t->call.number;
         if (!t->is_sent)
             take_parcel_out(t->reg, t);
         drop_task(t);

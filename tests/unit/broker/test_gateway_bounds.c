@@ -250,14 +250,56 @@ static void a_room_named_often_is_looked_at_once(void **state)
     assert_int_equal(gateways[0]->looked_at - before, CLIENTS);
 }
 
+/* Each by itself, whatever waits before it; the registration that ends takes its own along. */
+static void what_is_late_among_many_is_found(void **state)
+{
+    (void)state;
+    enum { PATIENT = 20000, LATE = 2000 };
+    uint64_t first = 0, next = 0;
+    hello(0, 0, "slow");
+    registers(0, "it");
+    registers(0, "other");
+    hello(1, 1, "asker");
+    for (unsigned i = 0; i < PATIENT; i++)
+        asks_for(1, i % 2 ? "it" : "other", "?", 3600000);
+    run(200);
+    for (unsigned i = 0; i < LATE; i++) {
+        uint64_t id = asks_for(1, "it", "?", 300);
+        first = first ? first : id;
+    }
+    run(100);
+    unsigned asked = 0, cancelled = 0, failed = 0;
+    while (hears(0, AGENT_ASKED, 0))
+        next = ++asked == PATIENT + 1 ? heard.id : next;
+    assert_int_equal(asked, PATIENT + LATE);
+    run(500);
+    while (hears(0, AGENT_CANCEL, 0))
+        assert_int_equal(heard.id, next + cancelled++);
+    assert_int_equal(cancelled, LATE);
+    while (hears_error(1, 0, "deadline"))
+        assert_int_equal(heard.id, first + failed++);
+    assert_int_equal(failed, LATE);
+    record_of(AGENT_UNDO)->reg = 1;
+    asks(0);
+    run(100);
+    empty(0);
+    for (failed = 0; hears_error(1, 0, "died");)
+        failed++;
+    assert_int_equal(failed, PATIENT / 2);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up_gateways, tear_down_gateways)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(answers_beyond_a_full_window_are_no_offence), TEST(who_grants_without_end_gets_all_of_it),
-        TEST(who_is_refused_leaves_nothing_behind),        TEST(who_looks_on_does_not_let_anybody_in),
-        TEST(a_long_message_is_carried_out_in_shares),     TEST(a_room_named_often_is_looked_at_once),
+        TEST(answers_beyond_a_full_window_are_no_offence),
+        TEST(who_grants_without_end_gets_all_of_it),
+        TEST(who_is_refused_leaves_nothing_behind),
+        TEST(who_looks_on_does_not_let_anybody_in),
+        TEST(a_long_message_is_carried_out_in_shares),
+        TEST(a_room_named_often_is_looked_at_once),
+        TEST(what_is_late_among_many_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
