@@ -221,6 +221,9 @@ static void run_healed(struct sim *sim)
             station_emit(&sim->station[i], e);
         }
     run_until(sim, net_clock_ms + QUIET_MS);
+    /* A connection that nobody has any more may end just now. */
+    for (uint64_t end_ms = net_clock_ms + QUIET_MS; !verdict_all_have_all(sim) && net_clock_ms < end_ms;)
+        run_until(sim, net_clock_ms + 10);
 }
 
 static void begin(struct sim *sim)

@@ -68,6 +68,8 @@ void verdict_check(struct sim *sim);
 bool verdict_is_settled(struct sim *sim);
 /* Who does not. */
 void verdict_tell(struct sim *sim);
+/* Has everything come that anybody has said? */
+bool verdict_all_have_all(struct sim *sim);
 /* Everything is healed and quiet. */
 void verdict_check_end(struct sim *sim);
 

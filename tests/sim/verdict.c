@@ -76,6 +76,26 @@ bool verdict_is_settled(struct sim *sim)
     return true;
 }
 
+static uint64_t position_of(const struct station *s, struct mesh_origin origin)
+{
+    struct peers_position position[LIMIT_OFFSET_ORIGINS];
+    unsigned n = peers_positions(s->peers, position, LIMIT_OFFSET_ORIGINS);
+    for (unsigned i = 0; i < n; i++)
+        if (position[i].origin.tag == origin.tag)
+            return position[i].received;
+    return 0;
+}
+
+bool verdict_all_have_all(struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->plan.n_stations; i++)
+        for (unsigned k = 0; k < sim->plan.n_stations; k++)
+            if (k != i &&
+                position_of(&sim->station[i], sim->station[k].self) != peers_newest(sim->station[k].peers))
+                return false;
+    return true;
+}
+
 /* ---- who is where ---- */
 
 static bool same_rooms(const struct socket *own, const struct socket *far)
