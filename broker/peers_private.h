@@ -53,9 +53,7 @@ struct origin {
     unsigned asked_n;
     bool in_hole;
     uint64_t waits_since_ms; /* its next record waits for another origin's; 0: it does not */
-    uint64_t vain;    /* received + 1 when somebody waited for more of this one in vain; 0: nobody has */
-    unsigned gone_n;  /* how many have said that what is asked for is gone, */
-    uint64_t gone_to; /* and the least of what they said */
+    uint64_t vain; /* received + 1 when somebody waited for more of this one in vain; 0: nobody has */
     enum presence_state presence;
     uint64_t presence_as_of, presence_asked_ms;
     uint64_t presence_since; /* received when it was asked for: an older snapshot answers an older question */
@@ -79,6 +77,8 @@ struct peer {
     struct peers_channel *channel;
     struct origin *origin; /* NULL: has not answered yet */
     uint64_t hello_ms, since_ms;
+    struct mesh_origin gone_of; /* of this one it has said that these numbers are gone there */
+    uint64_t gone_from, gone_to;
     bool was_named;        /* given by configuration: a start waits for it */
     bool is_awaited;       /* a start waits for it all the same */
     msgpack_sbuffer batch; /* of this turn, for it alone; empty: nothing */

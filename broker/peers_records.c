@@ -119,7 +119,6 @@ static void accept_next(struct peers *m, struct origin *o, const struct mesh_rec
     o->received = record->seq;
     o->progress_ms = peers_now_ms(m);
     o->waits_since_ms = 0;
-    o->gone_n = 0;
     if (o->newest < record->seq)
         o->newest = record->seq;
     keep(m, o, record);
@@ -214,6 +213,13 @@ static struct peer *whom_to_ask(const struct peers *m, const struct origin *o, u
     return n ? able[nth % n] : NULL;
 }
 
+/* For the holes of a dead one's tail, for all of them once. */
+static bool has_waited(const struct peers *m, const struct origin *o)
+{
+    uint64_t now = peers_now_ms(m);
+    return o->state == ORIGIN_DEAD && now - o->died_ms > HOLE_WAIT_MS && now - o->came_ms > HOLE_WAIT_MS;
+}
+
 static void declare_lost(struct peers *m, struct origin *o, uint64_t last)
 {
     uint64_t first = o->received + 1;
@@ -221,9 +227,9 @@ static void declare_lost(struct peers *m, struct origin *o, uint64_t last)
     if (is_silent && last > o->fill_to)
         last = o->fill_to;
     o->received = last;
+    o->in_hole = false;
     o->progress_ms = peers_now_ms(m);
     o->waits_since_ms = 0;
-    o->gone_n = 0;
     ring_restart(m->ring, o->id);
     presence_lose(o, last);
     if (is_silent)
@@ -263,16 +269,13 @@ static void begin_hole(struct peers *m, struct origin *o)
     o->in_hole = true;
     o->progress_ms = peers_now_ms(m);
     o->asked_ms = o->asked_to = 0;
-    o->asked_n = o->gone_n = 0;
+    o->asked_n = 0;
 }
 
-/* Of who is dead nobody has it, and what comes behind it has waited for long enough: all holes of a tail are waited for
- * once. */
+/* Of who is dead nobody has it. */
 static bool is_hopeless(const struct peers *m, const struct origin *o)
 {
-    uint64_t now = peers_now_ms(m);
-    return o->state == ORIGIN_DEAD && o->held.first && now - o->died_ms > HOLE_WAIT_MS &&
-           now - o->came_ms > HOLE_WAIT_MS && !whom_to_ask(m, o, 0);
+    return o->held.first && has_waited(m, o) && !whom_to_ask(m, o, 0);
 }
 
 static bool is_at_hole(const struct peers *m, const struct origin *o)
@@ -291,27 +294,42 @@ void records_look_for_holes(struct peers *m, struct origin *o)
             ask_for_repair(m, o);
             return;
         }
-        o->in_hole = false;
         declare_lost(m, o, o->held.first ? o->held.first->seq - 1 : o->newest);
     }
     o->in_hole = false;
 }
 
-void records_gone(struct peers *m, struct origin *o, struct mesh_origin says, uint64_t gone_to)
+/* The number up to which everybody who may have the next one has said that it is gone; 0: not everybody has. */
+static uint64_t gone_everywhere(const struct peers *m, const struct origin *o)
 {
     struct peer *able[LIMIT_OFFSET_ORIGINS];
+    unsigned n = list_able(m, o, able);
+    uint64_t to = n > 0 ? UINT64_MAX : 0;
+    for (unsigned i = 0; i < n && to > 0; i++) {
+        bool is_gone = same_origin(able[i]->gone_of, o->id) && able[i]->gone_from == o->received + 1;
+        to = !is_gone ? 0 : able[i]->gone_to < to ? able[i]->gone_to : to;
+    }
+    return to;
+}
+
+void records_gone(struct peers *m, struct origin *o, struct mesh_origin says, uint64_t gone_to)
+{
+    const struct origin *by = peers_find_origin(m, says);
+    struct peer *p = by ? peers_of_origin(m, by) : NULL;
     if (gone_to <= o->received)
         return;
     if (same_origin(says, o->id)) {
         declare_lost(m, o, gone_to);
         return;
     }
-    if (!is_filling(o))
+    if (!p || (!is_filling(o) && !has_waited(m, o)))
         return;
-    if (o->gone_n++ == 0 || gone_to < o->gone_to)
-        o->gone_to = gone_to;
-    if (o->gone_n >= list_able(m, o, able)) {
-        declare_lost(m, o, o->gone_to);
+    p->gone_of = o->id;
+    p->gone_from = o->received + 1;
+    p->gone_to = gone_to;
+    gone_to = gone_everywhere(m, o);
+    if (gone_to > 0) {
+        declare_lost(m, o, gone_to);
         return;
     }
     o->asked_n++;

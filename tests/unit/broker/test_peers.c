@@ -504,6 +504,37 @@ static void all_holes_of_the_dead_are_waited_for_once(void **state)
     }
 }
 
+/* Others have given them up before, and say so. */
+static void holes_that_others_have_given_up_are_not_waited_for(void **state)
+{
+    (void)state;
+    enum { SAID = 60 };
+    options.peer_timeout_ms = 300;
+    start_all(4);
+    assert_true(knows(all_know_each_other));
+    struct mesh_origin dead = nodes[0].self;
+    for (unsigned i = 1; i < 4; i++)
+        net_cut(&net, i, 0, true); /* no repair */
+    for (unsigned i = 1; i < 3; i++)
+        net_cut_both(&net, i, 3, true);
+    for (unsigned seq = 1; seq <= SAID; seq++) {
+        for (unsigned i = 1; i < 4; i++)
+            net_cut(&net, 0, i, seq % 2 == 0);
+        say(0);
+        net_run(&net, 3);
+    }
+    net.node[3].is_frozen = true;
+    stop_node(0);
+    net_run(&net, 3000);
+    assert_int_equal(view_of(1, dead)->emits, SAID / 2);
+    net.node[3].is_frozen = false;
+    for (unsigned i = 1; i < 3; i++)
+        net_cut_both(&net, i, 3, false);
+    net_run(&net, 3000);
+    assert_int_equal(view_of(3, dead)->emits, SAID / 2);
+    assert_int_equal(view_of(3, dead)->lost, SAID / 2 - 1);
+}
+
 /* Until nodes 1 to 3 have gone on with a dead origin for the last time. */
 static void settle(struct mesh_origin dead)
 {
@@ -708,6 +739,7 @@ int main(void)
         TEST(what_nobody_has_any_more_is_told_as_a_gap_once),
         TEST(a_hole_that_stays_is_told_as_a_gap_once),
         TEST(all_holes_of_the_dead_are_waited_for_once),
+        TEST(holes_that_others_have_given_up_are_not_waited_for),
         TEST(what_waits_behind_a_hole_is_bounded_and_comes_in_the_end),
         TEST(a_large_hole_is_repaired_without_a_flood),
         TEST(silence_is_death),
