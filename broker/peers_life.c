@@ -457,20 +457,27 @@ static void note_silence(struct peers *m, struct origin *o, uint64_t silent_ms)
     o->is_dated = true;
 }
 
+static void drop_if_old(struct peers *m, const struct origin *o)
+{
+    if (peers_now_ms(m) - o->last_ms > peers_kept_ms(m))
+        ring_restart(m->ring, o->id);
+}
+
 static void look_after_dead(struct peers *m, struct origin *o)
 {
     uint64_t silent_ms = silence_of(m, o);
     if (silent_ms != UINT64_MAX)
         note_silence(m, o, silent_ms);
-    if (peers_now_ms(m) - o->last_ms > peers_kept_ms(m))
-        ring_restart(m->ring, o->id);
+    drop_if_old(m, o);
 }
 
 void peers_date(struct peers *m, struct mesh_origin id, uint64_t silent_ms)
 {
     struct origin *o = peers_find_origin(m, id);
-    if (o && o->state == ORIGIN_DEAD)
-        note_silence(m, o, silent_ms);
+    if (!o || o->state != ORIGIN_DEAD)
+        return;
+    note_silence(m, o, silent_ms);
+    drop_if_old(m, o);
 }
 
 static enum urgency urgency_of(const struct peers *m, const struct origin *o)
