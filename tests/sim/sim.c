@@ -222,7 +222,8 @@ static void run_healed(struct sim *sim)
         }
     run_until(sim, net_clock_ms + QUIET_MS);
     /* A connection that nobody has any more may end just now. */
-    for (uint64_t end_ms = net_clock_ms + QUIET_MS; !verdict_all_have_all(sim) && net_clock_ms < end_ms;)
+    uint64_t end_ms = net_clock_ms + QUIET_MS;
+    while (!sim->has_failed && net_clock_ms < end_ms && !verdict_all_have_all(sim))
         run_until(sim, net_clock_ms + 10);
 }
 
