@@ -175,12 +175,12 @@ void bounds_check(struct sim *sim)
 
 void bounds_check_end(struct sim *sim)
 {
+    for (const struct conn *c = sim->conns; c; c = c->next)
+        if (c->player && c->sink.session && !outq_empty(&c->sink.session->out))
+            sim_fail(sim, "%s: %" PRIu64 " bytes still wait for client %u", c->station->name,
+                     c->sink.session->out.bytes, c->player->index);
     for (unsigned i = 0; i < sim->plan.n_stations; i++) {
         const struct station *s = &sim->station[i];
-        const struct session *session, *tmp;
-        HASH_ITER(hh, s->engine->sessions, session, tmp)
-        if (!outq_empty(&session->out))
-            sim_fail(sim, "%s: %" PRIu64 " bytes still wait for a client", s->name, session->out.bytes);
         for (const struct origin *o = s->peers->origins; o; o = o->hh.next)
             if (o->held.first || o->late.first)
                 sim_fail(sim, "%s: records of %06x still wait", s->name, o->id.tag);
