@@ -380,8 +380,8 @@ int peers_fill(struct peers *m, struct mesh_origin id, struct span records)
     while (o && (got = mesh_read(&r, &m->record)) == 1) {
         if (m->record.seq == 0)
             return ERR_MESH;
-        if (o->received == 0 ||
-            (!m->is_ready && m->record.seq > o->received + 1)) { /* those between are gone */
+        bool is_behind = !m->is_ready && o->state == ORIGIN_DEAD && m->record.seq > o->received + 1;
+        if (o->received == 0 || is_behind) { /* those between are gone */
             ring_restart(m->ring, id);
             if (m->is_ready && m->record.seq > 1)
                 records_tell_gap(m, o, 1, m->record.seq - 1);

@@ -71,6 +71,29 @@ static void a_start_ends_with_the_past_of_the_living_and_the_dead(void **state)
     assert_int_equal(lost_by_all(), 0);
 }
 
+/* The store had what the network had not brought yet: what was between was taken for gone, and who came and went with it. */
+static void the_store_may_be_ahead_of_the_living(void **state)
+{
+    (void)state;
+    start_node(0, 1);
+    peers_start(nodes[0].peers);
+    start_node(1, 1);
+    name_all(1, 2);
+    net_name(&net, 1, 3); /* never answers: node 1 is not ready for long */
+    say_many(0, 5);
+    net_run(&net, 500);
+    assert_false(peers_is_ready(nodes[1].peers));
+    ring_has(1, nodes[0].self, 1, 5);
+    net_cut(&net, 0, 1, true);
+    say_many(0, 5);
+    net_run(&net, 2);
+    struct span last = ring_get(peers_ring(nodes[0].peers), nodes[0].self, 10);
+    assert_int_equal(peers_fill(nodes[1].peers, nodes[0].self, last), 0);
+    net_cut(&net, 0, 1, false);
+    net_run(&net, 500);
+    ring_has(1, nodes[0].self, 1, 10);
+}
+
 static void a_start_under_traffic_misses_nothing_on_a_bad_network(void **state)
 {
     (void)state;
@@ -467,6 +490,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_start_ends_with_the_past_of_the_living_and_the_dead),
+        TEST(the_store_may_be_ahead_of_the_living),
         TEST(a_start_under_traffic_misses_nothing_on_a_bad_network),
         TEST(nobody_who_answers_delays_a_start_only),
         TEST(what_is_gone_everywhere_is_left_out),
