@@ -81,7 +81,7 @@ struct task {
 struct admission {
     struct admission *next;
     struct mesh_origin from;
-    uint64_t number, until_ms;
+    uint64_t number, begun_ms, until_ms;
     char *rooms; /* that it is let into: names with NUL between them, and one more behind */
     uint32_t nsp_n;
     char sid[ID_CHARS];
@@ -128,6 +128,7 @@ struct agent {
     struct request *requests, *by_id;
     unsigned n_requests, n_regs, n_life;
     struct admission *admissions;
+    uint64_t hurries_until_ms; /* as a client was let in by others too late to wait for it */
     struct parcel *input,
         **input_end; /* messages that wait, the first of which from its first record that does */
     size_t input_bytes;

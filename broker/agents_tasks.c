@@ -5,7 +5,10 @@
 
 enum {
     ADMISSION_MS = 3000, /* at most, for a client that was let in to be there */
+    CROWD_MS = 500,      /* at most, for what is meant for others, too */
+    HURRY_MS = 5000,     /* after that it does not wait */
     ADMISSIONS_COMPARED = 64,
+    ADMISSIONS_COMPARED_IN_A_HURRY = 1024,
 };
 
 /* ---- clients that have been let in ---- */
@@ -46,29 +49,47 @@ static void begin_admission(struct agent *a, struct admission *ad, const struct 
         *p++ = '\0';
     }
     *p = '\0';
-    ad->until_ms = agents_now(a->agents) + ADMISSION_MS;
+    ad->begun_ms = agents_now(a->agents);
+    ad->until_ms = ad->begun_ms + ADMISSION_MS;
     ad->next = a->admissions;
     a->admissions = ad;
 }
 
-static bool names(const struct admission *ad, struct span name)
+static bool lets_into(const struct admission *ad, struct span name)
 {
-    if (span_eq(name, (struct span){ad->sid, ID_CHARS}))
-        return true;
     for (const char *room = ad->rooms; *room; room += strlen(room) + 1)
         if (span_eq(name, span_of(room)))
             return true;
     return false;
 }
 
-static bool concerns(const struct admission *ad, const struct agent_record *r)
+static bool is_in_a_hurry(const struct agent *a)
+{
+    return agents_now(a->agents) < a->hurries_until_ms;
+}
+
+/* Another group may take as long as its deadline to agree: this agent's work for everybody else does not wait for it. */
+static bool crowd_waits(struct agent *a, const struct admission *ad)
+{
+    uint64_t now = agents_now(a->agents);
+    if (is_in_a_hurry(a))
+        return false;
+    if (now - ad->begun_ms >= CROWD_MS)
+        a->hurries_until_ms = now + HURRY_MS;
+    return now - ad->begun_ms < CROWD_MS;
+}
+
+static bool concerns(struct agent *a, const struct admission *ad, const struct agent_record *r)
 {
     bool found = r->n_to == 0;
     if (!span_eq(r->nsp, (struct span){ad->nsp, ad->nsp_n}))
         return false;
-    for (unsigned i = 0; i < r->n_to && !found; i++)
-        found = names(ad, r->to[i]);
-    return found;
+    for (unsigned i = 0; i < r->n_to; i++) {
+        if (span_eq(r->to[i], (struct span){ad->sid, ID_CHARS}))
+            return true;
+        found = found || lets_into(ad, r->to[i]);
+    }
+    return found && crowd_waits(a, ad);
 }
 
 static void drop_late_admissions(struct agent *a)
@@ -92,8 +113,9 @@ bool agent_waits_for_admission(struct agent *a, const struct agent_record *r)
     if (!a->admissions || (r->kind != AGENT_EMIT && (r->kind < AGENT_JOIN || r->kind > AGENT_SET)))
         return false;
     drop_late_admissions(a);
+    unsigned compared = is_in_a_hurry(a) ? ADMISSIONS_COMPARED_IN_A_HURRY : ADMISSIONS_COMPARED;
     for (const struct admission *ad = a->admissions; ad; ad = ad->next)
-        if (++n > ADMISSIONS_COMPARED || concerns(ad, r)) /* of very many one will */
+        if (++n > compared || concerns(a, ad, r)) /* of very many one will */
             return true;
     return false;
 }

@@ -288,6 +288,66 @@ static void what_is_late_among_many_is_found(void **state)
     assert_int_equal(failed, PATIENT / 2);
 }
 
+/* ---- clients that several groups let in ---- */
+
+static void client_connects(unsigned client, const char *nsp)
+{
+    char text[16];
+    snprintf(text, sizeof(text), "0%s,{}", nsp);
+    sink_says(&nodes[0].k[client], text);
+    run(10);
+}
+
+static uint64_t emits_to(unsigned a, struct span nsp, struct span room)
+{
+    record_of(AGENT_EMIT)->nsp = nsp;
+    say.event = SPAN("e");
+    agent_set_args(&say, SPAN("[]"));
+    say.n_to = room.n > 0;
+    say.to[0] = room;
+    return asks(a);
+}
+
+static void who_has_agreed_does_not_wait_for_those_who_do_not(void **state)
+{
+    (void)state;
+    char sid[ID_CHARS];
+    hello(0, 0, "quick");
+    handles_connect(0, "quick", false, false);
+    hello(1, 0, "hung");
+    handles_connect(1, "hung", false, false);
+    client_connects(0, "/x");
+    assert_true(hears(0, AGENT_CONNECT, 0) && hears(1, AGENT_CONNECT, 0));
+    fakes[0].read = 0;
+    assert_true(hears(0, AGENT_CONNECT, 0));
+    uint64_t task = heard.id;
+    record_of(AGENT_OK)->id = task;
+    says(0);
+    /* What is for everybody in the namespace waits, but not as long as the other group takes. */
+    uint64_t id = emits_to(0, SPAN("/x"), SPAN(""));
+    assert_false((run(100), hears(0, AGENT_OK, id)));
+    assert_true((run(600), hears(0, AGENT_OK, id)));
+    /* From here on it does not wait at all; what is for the client itself does. */
+    client_connects(1, "/x");
+    assert_true(hears(0, AGENT_CONNECT, 0) && hears(1, AGENT_CONNECT, 0));
+    task = heard.id;
+    fakes[0].read = 0;
+    while (hears(0, AGENT_CONNECT, 0))
+        memcpy(sid, heard.sid.p, ID_CHARS);
+    fakes[0].read = 0;
+    while (hears(0, AGENT_CONNECT, 0))
+        id = heard.id;
+    record_of(AGENT_OK)->id = id;
+    says(0);
+    id = emits_to(0, SPAN("/x"), SPAN(""));
+    assert_true((run(10), hears(0, AGENT_OK, id)));
+    id = emits_to(0, SPAN("/x"), (struct span){sid, ID_CHARS});
+    assert_false((run(1000), hears(0, AGENT_OK, id)));
+    record_of(AGENT_OK)->id = task;
+    says(1);
+    assert_true((run(100), hears(0, AGENT_OK, id)));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up_gateways, tear_down_gateways)
 
 int main(void)
@@ -300,6 +360,7 @@ int main(void)
         TEST(a_long_message_is_carried_out_in_shares),
         TEST(a_room_named_often_is_looked_at_once),
         TEST(what_is_late_among_many_is_found),
+        TEST(who_has_agreed_does_not_wait_for_those_who_do_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
