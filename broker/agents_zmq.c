@@ -45,7 +45,8 @@ static int set(void *socket, int option, int value)
 
 /* ---- reading ---- */
 
-/* A message is the sender's identity and one frame; others are none of ours. False: there is nothing left. */
+/* A message is the sender's identity and one frame; of others the sender hears that they cannot be read. False: there is
+ * nothing left. */
 static bool take_one(struct agents_zmq *z, size_t *bytes)
 {
     zmq_msg_t parts[2];
@@ -61,9 +62,10 @@ static bool take_one(struct agents_zmq *z, size_t *bytes)
             zmq_msg_close(part);
         n += good;
     }
-    if (n == 2)
+    if (good && n >= 2)
         agents_receive(z->agents, (struct span){zmq_msg_data(&parts[0]), zmq_msg_size(&parts[0])},
-                       (struct span){zmq_msg_data(&parts[1]), zmq_msg_size(&parts[1])});
+                       n == 2 ? (struct span){zmq_msg_data(&parts[1]), zmq_msg_size(&parts[1])}
+                              : SPAN("\xc1")); /* what msgpack never begins with */
     for (unsigned i = 0; i < n && i < 2; i++)
         zmq_msg_close(&parts[i]);
     return good || zmq_errno() == EINTR;

@@ -155,6 +155,7 @@ test('what an agent says wrong costs an answer, and nobody else anything', async
   assert.equal(await wrong(Buffer.from('c1', 'hex'), 'malformed'), 0);
   assert.equal(await wrong(Buffer.from('9210', 'hex'), 'malformed'), 0);
   assert.equal(await wrong(Buffer.from('91dfffffffff', 'hex'), 'malformed'), 0);
+  assert.equal(await wrong([Buffer.alloc(0), encode([EMIT, 5, '/', null, 'e', '[]'])], 'malformed'), 0); // two frames
   assert.equal(await wrong(encode([99, 7]), 'unknown_kind'), 7);
   assert.equal(await wrong(encode([66, 7, 1, '/', 's', 'e', '[]']), 'unknown_kind'), 7);
   assert.equal(await wrong(encode([EMIT, 5, '/', null, 'e']), 'argument'), 5);
