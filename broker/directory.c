@@ -360,6 +360,39 @@ static void stand_back(struct directory *d, struct directory_entry *e)
     directory_save_later(e);
 }
 
+/* Another node has it, as it was in the store once. What has become of it here stays for the client that comes with an offset
+ * from here: it has heard nothing of the other. */
+static void let_other_have(struct directory *d, struct directory_entry *e, uint64_t epoch, uint32_t by)
+{
+    char sid[ID_CHARS];
+    memcpy(sid, e->sid, ID_CHARS);
+    take_back(e);
+    if (e->state == ENTRY_OPEN && e->socket)
+        d->options.on_taken(e->socket);
+    e = directory_find(d, sid);
+    if (!e)
+        return;
+    if (e->state != ENTRY_ABSENT) {
+        directory_give_away(e, by);
+        return;
+    }
+    d->n_absent--;
+    e->state = ENTRY_MOVED;
+    e->moved_to = by;
+    e->epoch = epoch;
+    metrics_set(d->hub->metrics, METRIC_SESSIONS_ABSENT, d->n_absent);
+}
+
+void directory_have_back(struct directory_entry *e)
+{
+    struct directory *d = e->directory;
+    e->state = ENTRY_ABSENT;
+    e->epoch++;
+    d->n_absent++;
+    metrics_set(d->hub->metrics, METRIC_SESSIONS_ABSENT, d->n_absent);
+    directory_save_later(e);
+}
+
 bool directory_on_enter(struct directory *d, struct span sid, uint64_t epoch, struct mesh_origin from)
 {
     struct directory_entry *e = sid.n == ID_CHARS ? directory_find(d, sid.p) : NULL;
@@ -373,7 +406,7 @@ bool directory_on_enter(struct directory *d, struct span sid, uint64_t epoch, st
         stand_back(d, e);
         return true;
     }
-    directory_give_away(e, from.tag);
+    let_other_have(d, e, epoch, from.tag);
     return true;
 }
 

@@ -6,7 +6,7 @@
  *   state    begins when                        ends when
  *   OPEN     directory_open(), _enter()         its socket leaves: ABSENT, or is gone
  *   ABSENT   the socket has left, or a claim    it is entered again, taken by another node, or its time is over
- *   MOVED    another node has taken it          its time is over */
+ *   MOVED    another node has taken it          its time is over, or its client was here last */
 #ifndef STARLING_DIRECTORY_H
 #define STARLING_DIRECTORY_H
 
@@ -33,7 +33,7 @@ struct directory_entry {
     size_t nsp_n;
     const struct span *rooms; /* OPEN, before it has a socket: that this will be in; borrowed */
     unsigned n_rooms;
-    char *bytes; /* ABSENT: as entry_read() takes them */
+    char *bytes; /* ABSENT, and MOVED when the other has it by the store: as entry_read() takes them */
     size_t bytes_n;
     uint32_t moved_to;
     struct mesh_origin

@@ -256,7 +256,10 @@ static void go_on(struct directory_claim *c)
         else
             ask_owner(c);
     } else if (e && e->state == ENTRY_MOVED && memcmp(e->pid, c->pid, ID_CHARS) == 0) {
-        if (e->moved_to)
+        if (e->bytes && c->moves == 0) {
+            directory_have_back(e);
+            take_own(c, e);
+        } else if (e->moved_to)
             follow(c, e->moved_to);
         else
             ask_store(c); /* which said that it is another's */

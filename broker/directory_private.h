@@ -34,6 +34,9 @@ void directory_leave_open(struct directory_entry *e, enum directory_state state)
 /* It is another node's from now on. to: its tag; 0: the store knows. */
 void directory_give_away(struct directory_entry *e, uint32_t to);
 
+/* MOVED, with what it was here: it is this node's again, above whoever has taken it. */
+void directory_have_back(struct directory_entry *e);
+
 /* The store does not have it as it is: soon, and again until it has. */
 void directory_save_later(struct directory_entry *e);
 

@@ -250,6 +250,28 @@ static void test_two_at_once(void **state)
     assert_int_equal(socket_of(p, 1)->entry->epoch, 3);
 }
 
+/* Node 1 had it from the store for a connection that its client had left, and the store has lost that: what the client has
+ * done at node 0 since is not known there. */
+static void test_it_was_here_all_the_time(void **state)
+{
+    (void)state;
+    struct person *p = &people[0];
+    person_come(p, 0);
+    assert_int_equal(claim(1, p->pid, 0).err, 0);
+    store_memory_lose(memory);
+    net_run(&net, 1100);
+    person_joins(p, "new");
+    assert_true(enters(0, p->sid, 2, nodes[1].self.tag));
+    settle();
+    assert_int_equal(p->k.closes, 1);
+    sink_free(&p->k);
+    p->is_open = false;
+    assert_int_equal(directory_absent(nodes[0].directory), 0);
+    assert_true(person_come(p, 0));
+    assert_true(room_find(socket_of(p, 0)->nsp, SPAN("new")) != NULL);
+    assert_int_equal(socket_of(p, 0)->entry->epoch, 3);
+}
+
 /* ---- claims that nobody waits for ---- */
 
 static void test_second_claim_has_it(void **state)
@@ -449,6 +471,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_it_has_heard_nothing_from_here, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_was_taken_for_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_two_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_it_was_here_all_the_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_second_claim_has_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_taken_from_who_holds_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cancelled_in_the_store, set_up, tear_down),
