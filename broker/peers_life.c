@@ -21,6 +21,7 @@ enum {
     HELLO_NEWER_MS = 10000,  /* to one that was heard in an older version only: a hello may have been lost */
     FULL_MS = 60000,         /* between two complaints that there are too many peers */
     JUST_DEAD_MS = 10000,
+    SILENT_MS = 3 * HEARTBEAT_MS,
 };
 
 /* ---- origins and peers ---- */
@@ -543,12 +544,15 @@ static void forget_old(struct peers *m)
     }
 }
 
+/* Who has fallen silent may have started again, and may not have been told of this node. */
 static void greet(struct peers *m)
 {
+    uint64_t now = peers_now_ms(m);
     for (struct peer *p = m->peers; p; p = p->next) {
-        bool is_older = peer_lives(p) && p->origin->version < m->options.version;
-        uint64_t since_ms = peers_now_ms(m) - p->hello_ms;
-        if (peer_lives(p) ? is_older && since_ms >= HELLO_NEWER_MS : since_ms >= HELLO_MS)
+        bool is_here = peer_lives(p) && now - p->origin->heard_ms <= SILENT_MS;
+        bool is_older = is_here && p->origin->version < m->options.version;
+        uint64_t since_ms = now - p->hello_ms;
+        if (is_here ? is_older && since_ms >= HELLO_NEWER_MS : since_ms >= HELLO_MS)
             say_hello(m, p, 0, (struct span){"", 0});
     }
 }

@@ -663,6 +663,23 @@ static void who_starts_again_is_another_and_the_old_one_is_dead_at_once(void **s
 }
 
 /* What it had said last was still under way when it started again, and was passed over. */
+/* It names nobody, and nobody tells it of others: these find it, and before they take the old one for dead. */
+static void who_starts_again_is_greeted_by_those_who_miss_it(void **state)
+{
+    (void)state;
+    start_all(2);
+    assert_true(knows(all_know_each_other));
+    struct mesh_origin old = nodes[1].self;
+    stop_node(1);
+    start_node(1, 2);
+    peers_start(nodes[1].peers);
+    uint64_t start = net_clock_ms;
+    assert_true(knows(all_know_each_other));
+    assert_true(net_clock_ms - start <= 700);
+    assert_int_equal(net.node[0].channels, 1);
+    assert_true(view_of(0, old)->voids > 0);
+}
+
 static void late_words_of_who_started_again_count(void **state)
 {
     (void)state;
@@ -749,6 +766,7 @@ int main(void)
         TEST(who_was_frozen_does_not_believe_the_others_dead),
         TEST(who_was_frozen_goes_on_without_loss),
         TEST(who_starts_again_is_another_and_the_old_one_is_dead_at_once),
+        TEST(who_starts_again_is_greeted_by_those_who_miss_it),
         TEST(late_words_of_who_started_again_count),
         TEST(confirmed_is_what_every_living_peer_has),
     };
