@@ -45,6 +45,17 @@ static struct span origin_room(char text[ORIGIN_ROOM_BYTES], struct mesh_origin 
     return (struct span){text, ORIGIN_ROOM_BYTES};
 }
 
+/* Every node hears every emit, so each knows of all rooms how much goes there. */
+static void count_far(struct cluster *c, struct span nsp_name, const struct span *to, unsigned n)
+{
+    struct nsp *nsp = n > 0 ? hub_find(c->far, nsp_name) : NULL;
+    for (unsigned i = 0; nsp && i < n; i++) {
+        struct room *room = room_find(nsp, to[i]);
+        if (room)
+            room->emits++;
+    }
+}
+
 /* ---- what happens here ---- */
 
 uint64_t cluster_emit(struct cluster *c, const struct emit *e)
@@ -74,6 +85,7 @@ uint64_t cluster_emit(struct cluster *c, const struct emit *e)
         out->after_seq = e->from->entry->after_seq;
         e->from->entry->after.tag = 0;
     }
+    count_far(c, e->nsp, e->to, e->n_to);
     return peers_publish(c->peers, &c->record);
 }
 
@@ -279,6 +291,7 @@ static void on_emit(void *user, struct mesh_origin from, uint64_t seq, const str
     handler = c->hub->watcher;
     if (handler && handler->on_emit)
         handler->on_emit(handler->user, &from, seq, &e);
+    count_far(c, e.nsp, e.to, e.n_to);
     int err = emit->ack_ms && c->hub->collects ? collects_serve(c->hub->collects, from, seq, emit->ack_ms, &e)
                                                : hub_deliver(c->hub, &e);
     if (err) { /* never a silent hole */

@@ -19,6 +19,13 @@ static uint64_t members_of(const struct pair *p)
     return (p->near ? room_count(p->near) : 0) + (p->far ? room_count(p->far) : 0);
 }
 
+/* Each counts since there is a member of its kind. */
+static uint64_t emits_of(const struct pair *p)
+{
+    uint64_t near = p->near ? p->near->emits : 0, far = p->far ? p->far->emits : 0;
+    return near > far ? near : far;
+}
+
 static bool matches(const struct room *room, const struct room_question *q)
 {
     struct span nsp = nsp_name(room->nsp), name = name_of(room);
@@ -44,7 +51,7 @@ static void offer(struct first *f, const struct pair *p, const struct room_quest
 {
     const struct room *room = p->near ? p->near : p->far;
     char key[FIRST_KEY_BYTES];
-    uint64_t size = q->by_traffic ? (p->near ? p->near->emits : 0) : members_of(p);
+    uint64_t size = q->by_traffic ? emits_of(p) : members_of(p);
     if (!matches(room, q) || (q->by_traffic && size == 0))
         return;
     int n = snprintf(key, sizeof(key), "%016" PRIx64 "%016" PRIx64, UINT64_MAX - size,
@@ -87,11 +94,7 @@ static void print_room(struct printer *out, const struct pair *p)
     print_quoted(out, nsp_name(room->nsp));
     print_span(out, SPAN(",\"name\":"));
     print_quoted(out, name_of(room));
-    print_format(out, ",\"members\":%" PRIu64 ",\"emits\":", members_of(p));
-    if (p->near)
-        print_format(out, "%" PRIu64 "}", p->near->emits);
-    else
-        print_span(out, SPAN("null}"));
+    print_format(out, ",\"members\":%" PRIu64 ",\"emits\":%" PRIu64 "}", members_of(p), emits_of(p));
 }
 
 int room_list_json(struct hub *h, struct cluster *cluster, const struct room_question *q, msgpack_sbuffer *b)

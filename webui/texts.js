@@ -79,7 +79,7 @@ export const texts = {
   },
   rooms: {
     search: 'Search rooms by name', none: 'No room matches.', nobody: 'There is no room yet.', how: 'A client joins one with', name: 'Room', ns: 'Namespace', members: 'Members', emits: 'Emits to it',
-    byMembers: 'By members', byTraffic: 'By traffic', show: (name) => `Members of ${name}`, elsewhere: 'no member on this node', sort: 'Order',
+    byMembers: 'By members', byTraffic: 'By traffic', show: (name) => `Members of ${name}`, sort: 'Order',
   },
   agents: {
     search: 'Search agents by name, group, address, pattern, instance or node', none: 'No agent matches.', nobody: 'No agent is connected yet.', how: 'Agents are the programs of your back end: they answer what clients send. Start the chat of the examples:',

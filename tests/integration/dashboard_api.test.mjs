@@ -144,6 +144,13 @@ test('rooms of the whole cluster are known to every node', async (t) => {
   }
   clients[0].emit('bus:emit', { to: 'room-2', event: 'x' });
   await eventually(async () => (await json(`${cluster.nodes[2].origin}/api/v1/rooms?sort=traffic`)).rooms[0]?.name === 'room-2', 'the room with the traffic');
+  // Said at each of the nodes, to members at one of them.
+  for (const client of clients.slice(0, 3)) await client.timeout(PATIENCE_MS).emitWithAck('bus:emit', { to: 'only "here"', event: 'x' });
+  for (const { origin } of cluster.nodes) {
+    const most = () => json(`${origin}/api/v1/rooms?sort=traffic`);
+    await eventually(async () => (await most()).rooms[0]?.emits === 3, 'the traffic of a room');
+    assert.deepEqual((await most()).rooms.map(({ name, members, emits }) => [name, members, emits]), [['only "here"', 1, 3], ['room-2', 3, 1]]);
+  }
 });
 
 test('an action reaches the session on whichever node it is', async (t) => {

@@ -12,7 +12,7 @@ const columns = [
   { label: t.name, cell: (r) => element('a', { href: hrefOf(r) }, r.name) },
   { label: t.ns, cell: (r) => r.ns },
   { label: t.members, num: true, cell: (r) => whole(r.members) },
-  { label: t.emits, num: true, cell: (r) => (r.emits === null ? element('span', { class: 'faint', title: t.elsewhere }, '–') : whole(r.emits)) },
+  { label: t.emits, num: true, cell: (r) => whole(r.emits) },
 ];
 
 function members(ns, room) {
