@@ -344,16 +344,22 @@ void directory_give_away(struct directory_entry *e, uint32_t to)
     metrics_set(d->hub->metrics, METRIC_SESSIONS_ABSENT, d->n_absent);
 }
 
-/* Another node has taken this session at the same time, one of them by the store and one from its owner, and does not have
- * what has happened here since. If the client was here it comes back with the offset that it has from here, and has it. */
-static void stand_back(struct directory *d, struct directory_entry *e)
+/* The client that is here, if there is one, has no session here any more. Returns what is left of the entry, or NULL. */
+static struct directory_entry *let_client_go(struct directory *d, struct directory_entry *e)
 {
     char sid[ID_CHARS];
     memcpy(sid, e->sid, ID_CHARS);
     take_back(e);
     if (e->state == ENTRY_OPEN && e->socket)
         d->options.on_taken(e->socket);
-    e = directory_find(d, sid);
+    return directory_find(d, sid);
+}
+
+/* Another node has taken this session at the same time, one of them by the store and one from its owner, and does not have
+ * what has happened here since. If the client was here it comes back with the offset that it has from here, and has it. */
+static void stand_back(struct directory *d, struct directory_entry *e)
+{
+    e = let_client_go(d, e);
     if (!e || e->state != ENTRY_ABSENT)
         return;
     e->epoch++;
@@ -364,12 +370,7 @@ static void stand_back(struct directory *d, struct directory_entry *e)
  * from here: it has heard nothing of the other. */
 static void let_other_have(struct directory *d, struct directory_entry *e, uint64_t epoch, uint32_t by)
 {
-    char sid[ID_CHARS];
-    memcpy(sid, e->sid, ID_CHARS);
-    take_back(e);
-    if (e->state == ENTRY_OPEN && e->socket)
-        d->options.on_taken(e->socket);
-    e = directory_find(d, sid);
+    e = let_client_go(d, e);
     if (!e)
         return;
     if (e->state != ENTRY_ABSENT) {

@@ -2,28 +2,17 @@
 #include "archive_private.h"
 #include "container.h"
 #include "err.h"
+#include "topic.h"
 #include <stdlib.h>
-
-enum { NAME_BYTES = 2 + LIMIT_NAMESPACE_BYTES + LIMIT_ROOM_BYTES };
 
 /* ---- whom it concerns ---- */
 
-static uint32_t put_name(char name[NAME_BYTES], struct span nsp, struct span room)
-{
-    name[0] = (char)(nsp.n >> 8);
-    name[1] = (char)(nsp.n & 0xff);
-    memcpy(name + 2, nsp.p, nsp.n);
-    if (room.n)
-        memcpy(name + 2 + nsp.n, room.p, room.n);
-    return (uint32_t)(2 + nsp.n + room.n);
-}
-
 static struct interest *find_interest(const struct archive *a, struct span nsp, struct span room)
 {
-    char name[NAME_BYTES];
+    char name[TOPIC_BYTES];
     struct interest *i = NULL;
     if (nsp.n <= LIMIT_NAMESPACE_BYTES && room.n <= LIMIT_ROOM_BYTES)
-        HASH_FIND(hh, a->interests, name, put_name(name, nsp, room), i);
+        HASH_FIND(hh, a->interests, name, topic_name(name, nsp, room), i);
     return i;
 }
 
@@ -32,11 +21,11 @@ static int add_wish(struct fetch *f, struct span room)
     struct archive *a = f->archive;
     struct interest *i = find_interest(a, f->options.nsp, room);
     struct wish *w = &f->wish[f->n_wishes];
-    char name[NAME_BYTES];
+    char name[TOPIC_BYTES];
     if (!i && (f->options.nsp.n > LIMIT_NAMESPACE_BYTES || room.n > LIMIT_ROOM_BYTES))
         return ERR_LIMIT;
     if (!i) {
-        uint32_t n = put_name(name, f->options.nsp, room);
+        uint32_t n = topic_name(name, f->options.nsp, room);
         i = calloc(1, sizeof(*i) + n);
         if (!i)
             return ERR_MEMORY;

@@ -5,6 +5,7 @@
 #include "ring.h"
 #include "err.h"
 #include "table.h"
+#include "topic.h"
 #include <stdlib.h>
 
 /* Entries, oldest first. */
@@ -130,24 +131,11 @@ static void drop_part(struct ring *r, struct part *p)
     free(p);
 }
 
-enum { TOPIC_BYTES = 2 + LIMIT_NAMESPACE_BYTES + LIMIT_ROOM_BYTES };
-
-/* Names may have any bytes in them, also NUL: only lengths tell where one ends. */
-static uint32_t name_topic(char name[TOPIC_BYTES], struct span nsp, struct span room)
-{
-    name[0] = (char)(nsp.n >> 8);
-    name[1] = (char)(nsp.n & 0xff);
-    memcpy(name + 2, nsp.p, nsp.n);
-    if (room.n)
-        memcpy(name + 2 + nsp.n, room.p, room.n);
-    return (uint32_t)(2 + nsp.n + room.n);
-}
-
 static struct topic *find_topic(const struct ring *r, struct span nsp, struct span room)
 {
     char name[TOPIC_BYTES];
     struct topic *t;
-    HASH_FIND(hh, r->topics, name, name_topic(name, nsp, room), t);
+    HASH_FIND(hh, r->topics, name, topic_name(name, nsp, room), t);
     return t;
 }
 
@@ -155,7 +143,7 @@ static struct topic *obtain_topic(struct ring *r, struct span nsp, struct span r
 {
     struct topic *t = find_topic(r, nsp, room);
     char name[TOPIC_BYTES];
-    uint32_t n = name_topic(name, nsp, room);
+    uint32_t n = topic_name(name, nsp, room);
     if (t)
         return t;
     t = calloc(1, sizeof(*t) + n);
