@@ -420,6 +420,7 @@ static struct peers_position position_of(const struct peers *m, const struct ori
         .origin = o->id,
         .received = o->received,
         .lives = lives,
+        .is_filling = origin_is_filling(o),
         .is_dated = o->is_dated,
         .is_old = !lives && peers_now_ms(m) - o->last_ms > peers_named_ms(m),
     };

@@ -123,8 +123,9 @@ struct peers_position {
     struct mesh_origin origin;
     uint64_t received;
     bool lives;
-    bool is_dated; /* dead, and it is known for how long */
-    bool is_old;   /* dead for so long that nothing of it is kept, and that offsets do not name it either */
+    bool is_filling; /* what it said before the two met is still coming, into the ring and to nobody else */
+    bool is_dated;   /* dead, and it is known for how long */
+    bool is_old;     /* dead for so long that nothing of it is kept, and that offsets do not name it either */
 };
 unsigned peers_positions(const struct peers *m, struct peers_position *out, unsigned max);
 

@@ -222,7 +222,7 @@ void life_peers(struct peers *m, const struct mesh_peers *list)
 static bool is_filled(const struct peers *m)
 {
     for (const struct origin *o = m->origins; o; o = o->hh.next)
-        if (o->received < o->fill_to)
+        if (origin_is_filling(o))
             return false;
     return true;
 }

@@ -134,6 +134,12 @@ static inline bool same_origin(struct mesh_origin a, struct mesh_origin b)
     return a.tag == b.tag && a.boot == b.boot;
 }
 
+/* What comes of it is its past. */
+static inline bool origin_is_filling(const struct origin *o)
+{
+    return o->received < o->fill_to;
+}
+
 static inline bool peer_lives(const struct peer *p)
 {
     return p->origin && p->origin->state == ORIGIN_LIVE;

@@ -63,11 +63,6 @@ bool records_read(struct peers *m, const char *raw, size_t n)
     return mesh_read(&r, &m->record) == 1;
 }
 
-static bool is_filling(const struct origin *o)
-{
-    return o->received < o->fill_to;
-}
-
 void records_tell_gap(struct peers *m, struct origin *o, uint64_t first, uint64_t last)
 {
     log_event(LOG_WARN, "mesh_gap", LOG_UINT("tag", o->id.tag), LOG_UINT("boot", o->id.boot),
@@ -132,7 +127,7 @@ static void accept_next(struct peers *m, struct origin *o, const struct mesh_rec
 static bool waits_for_other(struct peers *m, struct origin *o, const struct mesh_record *record)
 {
     const struct mesh_emit *emit = &record->emit;
-    if (record->kind != MESH_EMIT || emit->after_origin.tag == 0 || is_filling(o))
+    if (record->kind != MESH_EMIT || emit->after_origin.tag == 0 || origin_is_filling(o))
         return false;
     struct origin *other = peers_find_origin(m, emit->after_origin);
     if (!other || other == o || other->received >= emit->after_seq || other->vain == other->received + 1)
@@ -223,7 +218,7 @@ static bool has_waited(const struct peers *m, const struct origin *o)
 static void declare_lost(struct peers *m, struct origin *o, uint64_t last)
 {
     uint64_t first = o->received + 1;
-    bool is_silent = is_filling(o); /* it is before this node's time: nobody here waits for it */
+    bool is_silent = origin_is_filling(o); /* it is before this node's time: nobody here waits for it */
     if (is_silent && last > o->fill_to)
         last = o->fill_to;
     o->received = last;
@@ -264,7 +259,7 @@ static void ask_for_repair(struct peers *m, struct origin *o)
 
 static void begin_hole(struct peers *m, struct origin *o)
 {
-    if (!is_filling(o))
+    if (!origin_is_filling(o))
         metrics_add(m->metrics, METRIC_MESH_HOLES, 1);
     o->in_hole = true;
     o->progress_ms = peers_now_ms(m);
@@ -322,7 +317,7 @@ void records_gone(struct peers *m, struct origin *o, struct mesh_origin says, ui
         declare_lost(m, o, gone_to);
         return;
     }
-    if (!p || (!is_filling(o) && !has_waited(m, o)))
+    if (!p || (!origin_is_filling(o) && !has_waited(m, o)))
         return;
     p->gone_of = o->id;
     p->gone_from = o->received + 1;

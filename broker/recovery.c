@@ -121,6 +121,8 @@ static enum recovery_verdict check_origin(const struct recovery *r, const struct
                                           uint64_t since)
 {
     uint64_t first, last;
+    if (p->is_filling)
+        return RECOVERY_LATER; /* what comes of it behind the replay would be given to nobody */
     if (since == p->received)
         return RECOVERY_YES;
     if (since > p->received)

@@ -513,6 +513,55 @@ static void test_last_words_come_after_the_client(void **state)
     assert_string_equal(p->log, "\"news\",1;");
 }
 
+static bool loses_repairs(struct net *n, unsigned from, unsigned to, struct span message)
+{
+    (void)n;
+    (void)from;
+    return to == 2 && net_kind(message) == MESH_REPAIRED;
+}
+
+static bool is_past_coming(void *arg)
+{
+    struct peers_position at = recovery_position(nodes[2].recovery, nodes[1].self.tag);
+    (void)arg;
+    return at.lives && at.is_filling;
+}
+
+/* Node 2 is ready when it meets node 1: what that had said goes into its ring, and who is there is told of a gap. Who
+ * came in the middle of it was told of nothing, and not given the rest. */
+static void test_who_comes_while_the_past_does(void **state)
+{
+    (void)state;
+    struct person *p = &people[0];
+    kill_node(2);
+    net_cut_both(&net, 1, 2, true);
+    start_node(2, 2);
+    assert_true(net_until(&net, all_are_ready, NULL));
+    person_come(p, 0);
+    net_cut_both(&net, 0, 2, true);
+    uint64_t first = say_to(1, NULL, 1);
+    all_hear();
+    person_go(p);
+    say_to(1, NULL, 2);
+    settle();
+    net.loses = loses_repairs;
+    net_cut_both(&net, 0, 2, false);
+    net_cut_both(&net, 1, 2, false);
+    assert_true(net_until(&net, is_past_coming, NULL));
+    struct span raw = ring_get(peers_ring(nodes[0].peers), nodes[1].self, first);
+    assert_int_equal(peers_fill(nodes[2].peers, nodes[1].self, raw), 0);
+    assert_true(is_past_coming(NULL));
+    p->connects = 0;
+    person_ask(p, 2);
+    all_hear();
+    assert_int_equal(p->connects, 0);
+    net.loses = NULL;
+    assert_true(net_until(&net, is_recovered, p));
+    all_hear();
+    assert_true(p->is_recovered);
+    assert_string_equal(p->log, "\"news\",1;\"news\",2;");
+}
+
 /* ---- silent clients ---- */
 
 static void test_offsets_at_pings(void **state)
@@ -581,6 +630,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_offset_of_who_is_ahead, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_late_words_after_a_long_silence, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_last_words_come_after_the_client, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_who_comes_while_the_past_does, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_offsets_at_pings, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pings_are_too_rare, set_up_rare_pings, tear_down),
     };
