@@ -41,8 +41,7 @@ test('a supervisor that was frozen itself kills nobody', async (t) => {
 });
 
 test('a node that is not ready in time is killed, and given up after five times', async (t) => {
-  const bus = await begin(t, ['--listen-timeout', '200'], { copy: true });
-  bus.replaceNode('#!/bin/sh\nexec sleep 1000\n');
+  const bus = await begin(t, ['--listen-timeout', '200'], { copy: true, node: '#!/bin/sh\nexec sleep 1000\n' });
   assert.equal(await bus.ended, 1);
   assert.equal(bus.stderr.match(/was not ready after 200 ms and is killed/g).length, 5);
   assert.match(bus.stderr, /node 0: failed to start five times in a row, .*; giving up\n$/);

@@ -75,17 +75,18 @@ function endOrphans(runDir) {
 
 // Starts `starling up` without waiting for anything.
 export async function begin(context, parameters = [],
-  { program = starling, runDir, port, nodes = 1, redis = 'none', env = {}, copy = false } = {}) {
+  { program = starling, runDir, port, nodes = 1, redis = 'none', env = {}, copy = false, node } = {}) {
   port ??= await freePorts(1 + Math.max(nodes || os.availableParallelism(), 4));
   const folder = runDir ? undefined : fs.mkdtempSync(path.join(os.tmpdir(), 'starling-test-'));
   runDir ??= path.join(folder, 'run');
-  // Programs of its own, so that a test may put another one in the place of starling-node.
+  // Programs of its own, so that a test may put another one in the place of starling-node; from the start: node.
   const programs = copy ? path.join(folder, 'bin') : undefined;
   if (copy) {
     fs.mkdirSync(programs);
     for (const name of ['starling', 'starling-node', 'starling-agent']) {
       fs.copyFileSync(path.join(bin, name), path.join(programs, name));
     }
+    if (node) fs.writeFileSync(path.join(programs, 'starling-node'), node);
     program = path.join(programs, 'starling');
   }
   const count = nodes === undefined ? [] : ['-n', String(nodes)];
