@@ -54,8 +54,12 @@ bool hub_allows_agents(const struct hub *h, struct span nsp)
 
 struct nsp *hub_find(struct hub *h, struct span name)
 {
+    if (h->last && span_eq(name, nsp_name(h->last)))
+        return h->last;
     struct nsp *nsp;
     HASH_FIND(hh, h->nsps, name.p, name.n, nsp);
+    if (nsp)
+        h->last = nsp;
     return nsp;
 }
 
@@ -103,6 +107,8 @@ static void nsp_drop_if_empty(struct nsp *nsp)
     if (nsp->sockets || nsp->rooms || nsp->all->pins)
         return;
     HASH_DEL(h->nsps, nsp);
+    if (h->last == nsp)
+        h->last = NULL;
     metrics_set(h->metrics, METRIC_NAMESPACES, HASH_COUNT(h->nsps));
     free(nsp->all->members);
     free(nsp->all);

@@ -131,6 +131,7 @@ struct hub {
      * that namespace. Borrowed. */
     const struct hub_handler *watcher;
     struct nsp *nsps;
+    struct nsp *last;      /* that was found: mostly the next one too */
     unsigned pending_acks; /* ack.c's */
     uint64_t seq;          /* number of the newest emit */
     struct fanout *fanout;

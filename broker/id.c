@@ -1,7 +1,6 @@
 #include "id.h"
 #include "base64.h"
 #include <openssl/sha.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -63,7 +62,8 @@ uint64_t id_random_u64(struct id_source *ids)
 
 static uint64_t hash_key[2];
 
-static void make_hash_key(void)
+/* Before main(), so that a hash, of which an emit takes a dozen, need not ask whether there is a key. */
+__attribute__((constructor)) static void make_hash_key(void)
 {
     random_bytes(hash_key, sizeof(hash_key));
 }
@@ -89,8 +89,6 @@ static inline void sip_round(uint64_t v[4])
 
 uint64_t id_hash(const void *key, size_t n)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, make_hash_key);
     const uint8_t *p = key;
     uint64_t v[4] = {hash_key[0] ^ 0x736f6d6570736575u, hash_key[1] ^ 0x646f72616e646f6du,
                      hash_key[0] ^ 0x6c7967656e657261u, hash_key[1] ^ 0x7465646279746573u};

@@ -2,6 +2,9 @@
 #include "err.h"
 #include "limit.h"
 #include <endian.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define ONES      UINT64_C(0x0101010101010101)
 #define HIGH_BITS (ONES << 7)
@@ -97,6 +100,18 @@ static const char *blanks(const char *p, const char *end)
  * end. */
 static const char *plain(const char *p, const char *end)
 {
+#ifdef __SSE2__
+    for (; end - p >= 16; p += 16) {
+        __m128i bytes = _mm_loadu_si128((const void *)p);
+        __m128i stops = _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')),
+                                     _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
+        __m128i last_control = _mm_set1_epi8(0x1f);
+        stops = _mm_or_si128(stops, _mm_cmpeq_epi8(_mm_max_epu8(bytes, last_control), last_control));
+        int mask = _mm_movemask_epi8(stops);
+        if (mask != 0)
+            return p + __builtin_ctz((unsigned)mask);
+    }
+#endif
     for (; end - p >= 8; p += 8) {
         uint64_t word;
         memcpy(&word, p, 8);
