@@ -8,7 +8,7 @@ import { Agent, KIND, agentFor } from '../support/agent.mjs';
 import { startCluster } from '../support/cluster.mjs';
 import { MODES, call, connected, metric, occurrence, received } from '../support/clients.mjs';
 import { startRedis } from '../support/redis.mjs';
-import { PATIENCE_MS, eventually, whileRunning } from '../support/servers.mjs';
+import { PATIENCE_MS, afterwards, eventually, whileRunning } from '../support/servers.mjs';
 
 const { encode } = createRequire(new URL('../../agent/examples/', import.meta.url))('@msgpack/msgpack');
 const { EMIT, SUBSCRIBE, HANDLE, REGISTER, CALL, CREDIT, BYE, ERROR } = KIND;
@@ -32,7 +32,7 @@ async function worker(t, node, name) {
   const child = spawn(process.execPath, ['--input-type=module', '-e', PROGRAM, `ipc://${node.agents}`, name],
     { stdio: ['pipe', 'pipe', 'inherit'] });
   whileRunning(child);
-  t.after(() => child.kill('SIGKILL'));
+  afterwards(t, () => child.kill('SIGKILL'));
   await once(child.stdout, 'data');
   return child;
 }
@@ -174,7 +174,7 @@ test('what an agent says wrong costs an answer, and nobody else anything', async
 
   // Who has not said HELLO is told so; a hundred messages that nobody can read are enough.
   const stranger = new Agent(`ipc://${node.agents}`);
-  t.after(() => stranger.close());
+  afterwards(t, () => stranger.close());
   const opening = stranger.open();
   await opening;
   for (let i = 0; i < 120; i++) stranger.sendBytes(Buffer.from('c1', 'hex'));
@@ -213,7 +213,7 @@ test('agents that stop reading are bounded, and cost others nothing', async (t) 
   const COUNT = process.env.STARLING_SANITIZED ? 100 : 1000;
   const cluster = await startCluster(t, 2, RECOVERY);
   const deaf = [];
-  t.after(() => deaf.forEach((agent) => agent.close()));
+  afterwards(t, () => deaf.forEach((agent) => agent.close()));
   for (let i = 0; i < COUNT; i += 50) {
     deaf.push(...await Promise.all(Array.from({ length: 50 }, async () => {
       const agent = await new Agent(`ipc://${cluster.nodes[0].agents}`, { name: 'deaf', window: 65536 }).open();

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { KIND, agentFor } from '../support/agent.mjs';
 import { MODES, call, client, connected, occurrence, received } from '../support/clients.mjs';
 import { startCluster } from '../support/cluster.mjs';
-import { eventually, root, support, whileRunning } from '../support/servers.mjs';
+import { afterwards, eventually, root, support, whileRunning } from '../support/servers.mjs';
 import { up } from '../support/up.mjs';
 
 const example = (name) => path.join(root, 'agent/examples', name);
@@ -19,7 +19,7 @@ const CHATS = {
 function run(t, [command, ...args]) {
   const program = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   whileRunning(program);
-  t.after(() => program.kill('SIGKILL'));
+  afterwards(t, () => program.kill('SIGKILL'));
   program.out = '';
   program.stdout.on('data', (data) => { program.out += data; });
   return program;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import {
   MODES, call, client, connected, metric, occurrence, proxy, received, transportOf, upgraded,
 } from '../support/clients.mjs';
-import { eventually, freePort, reference, serverFor, sleep, startServer, useServer } from '../support/servers.mjs';
+import { afterwards, eventually, freePort, reference, serverFor, sleep, startServer, useServer } from '../support/servers.mjs';
 import { request } from '../support/wire.mjs';
 
 const LONG = { pingInterval: 25000, pingTimeout: 20000, maxPayload: 1000000 };
@@ -127,7 +127,7 @@ for (const [mode, options] of Object.entries(MODES)) {
   test(`${mode}: a client reconnects when the server was killed and started again`, async (t) => {
     const port = await freePort();
     const first = await startServer('sio_echo', { ...LONG, port });
-    t.after(() => first.stop());
+    afterwards(t, () => first.stop());
     const socket = await connected(t, first, options);
     const disconnected = occurrence(socket, 'disconnect');
     await first.kill();
@@ -142,7 +142,7 @@ for (const [mode, options] of Object.entries(MODES)) {
   test(`${mode}: a client reconnects when the server was stopped and started again`, async (t) => {
     const port = await freePort();
     const first = await startServer('sio_echo', { ...LONG, port });
-    t.after(() => first.stop());
+    afterwards(t, () => first.stop());
     const socket = await connected(t, first, options);
     const disconnected = occurrence(socket, 'disconnect');
     await first.stop();

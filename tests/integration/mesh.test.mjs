@@ -4,7 +4,7 @@ import http from 'node:http';
 import { test } from 'node:test';
 import { startCluster } from '../support/cluster.mjs';
 import { MODES, call, client, connected, metric, occurrence, received } from '../support/clients.mjs';
-import { eventually, freePort, sleep, startServer } from '../support/servers.mjs';
+import { afterwards, eventually, freePort, sleep, startServer } from '../support/servers.mjs';
 
 const SETTLED_MS = 300; // presence travels in the background
 
@@ -147,7 +147,7 @@ test('polling clients need no stickiness: every request may reach another node',
   const COUNT = 30;
   // A connection for each request, as a load balancer that spreads requests has it.
   const agent = new http.Agent({ keepAlive: false });
-  t.after(() => agent.destroy());
+  afterwards(t, () => agent.destroy());
   const sockets = Array.from({ length: COUNT }, (_, i) => client(t, shared, {
     ...(i % 2 ? MODES.polling : MODES.upgrade), agent, reconnection: false,
   }));
@@ -226,7 +226,7 @@ test('nodes that know each other by address are one bus, over TCP', async (t) =>
   const nodes = await Promise.all([0, 1].map((k) => startServer('starling-node', {
     meshPort: ports[k], peers: `127.0.0.1:${ports[1 - k]}`, name: `host-${k}`,
   })));
-  t.after(() => Promise.all(nodes.map((node) => node.stop())));
+  afterwards(t, () => Promise.all(nodes.map((node) => node.stop())));
   const [a, b] = await Promise.all(nodes.map((node) => connected(t, node, MODES.upgrade)));
   await Promise.all([a, b].map((socket) => call(socket, 'bus:join', 'room')));
   await eventually(async () => await who(a, 'room') === 2 && await who(b, 'room') === 2, 'everybody to be known');
@@ -239,7 +239,7 @@ test('nodes of another cluster are not heard', async (t) => {
   const nodes = await Promise.all([0, 1].map((k) => startServer('starling-node', {
     meshPort: ports[k], peers: `127.0.0.1:${ports[1 - k]}`, cluster: `cluster-${k}`,
   })));
-  t.after(() => Promise.all(nodes.map((node) => node.stop())));
+  afterwards(t, () => Promise.all(nodes.map((node) => node.stop())));
   for (const node of nodes) {
     assert.equal(await metric(node, 'starling_mesh_peers'), 0);
     await eventually(async () => await metric(node, 'starling_mesh_rejected_total') > 0, 'the strangers to be refused');

@@ -5,7 +5,7 @@ import { call, connected, metric, occurrence } from '../support/clients.mjs';
 import { startCluster } from '../support/cluster.mjs';
 import { comer, emit, emitAll, openGate, range } from '../support/comer.mjs';
 import { startRedis } from '../support/redis.mjs';
-import { eventually, startServer } from '../support/servers.mjs';
+import { afterwards, eventually, startServer } from '../support/servers.mjs';
 import { next } from '../support/sio.mjs';
 import { openWebSocket, request } from '../support/wire.mjs';
 
@@ -85,7 +85,7 @@ test('the reply to CONNECT is the first frame, then what was missed, then the of
   first.drop();
   await emitAll(a, name, ['x', 'y']);
   const second = await openWebSocket(b);
-  t.after(() => second.drop());
+  afterwards(t, () => second.drop());
   second.send(`40${JSON.stringify({ pid, offset: offset[1] })}`);
   assert.deepEqual(JSON.parse((await next(second)).slice(2)), { sid, pid });
   for (const value of ['x', 'y']) assert.equal(JSON.parse((await next(second)).slice(2))[1], value);
@@ -192,7 +192,7 @@ test('binary events are recovered whole', async (t) => {
 
 test('volatile events and events that ask for an acknowledgement are not repeated', async (t) => {
   const node = await startServer('starling-node', RECOVERY); // alone: acknowledgements are collected
-  t.after(() => node.stop());
+  afterwards(t, () => node.stop());
   const name = room();
   const one = await comer(t, node, { rooms: [name] });
   one.socket.on('ask', (...args) => args.at(-1)('answer'));
@@ -271,7 +271,7 @@ test('several namespaces on one connection come back together, each with its own
   const name = room();
   const { Manager } = await import('socket.io-client');
   const manager = new Manager(`http://127.0.0.1:${gate.port}`, { transports: ['websocket'], reconnectionDelay: 50, reconnectionDelayMax: 200 });
-  t.after(() => manager._close());
+  afterwards(t, () => manager._close());
   const sockets = namespaces.map((namespace) => manager.socket(namespace));
   const log = sockets.map(() => []);
   const connects = sockets.map(() => []);
@@ -381,7 +381,7 @@ test('recovery=0: no pid, no offsets', async (t) => {
   const [a] = cluster.nodes;
   const name = room();
   const ws = await openWebSocket(a, { query: { recovery: '0' } });
-  t.after(() => ws.drop());
+  afterwards(t, () => ws.drop());
   ws.send('40');
   const reply = JSON.parse((await next(ws)).slice(2));
   assert.deepEqual(Object.keys(reply), ['sid']);
@@ -398,9 +398,9 @@ test('recovery=0: no pid, no offsets', async (t) => {
 
 test('--recovery off: replies and events as Socket.IO gives them', async (t) => {
   const node = await startServer('starling-node', { recovery: 'off' });
-  t.after(() => node.stop());
+  afterwards(t, () => node.stop());
   const ws = await openWebSocket(node);
-  t.after(() => ws.drop());
+  afterwards(t, () => ws.drop());
   ws.send(`40${JSON.stringify({ pid: 'A'.repeat(20), offset: '~1-dRCCgsMAQIDAQ' })}`);
   assert.match(await next(ws), /^40\{"sid":"[\w-]{20}"\}$/);
   await emit(node, { args: [1] });
@@ -430,7 +430,7 @@ test('pings are rarer than the window: the offset is kept fresh all the same', a
 
 test('who hears only what it has to acknowledge stays recoverable', async (t) => {
   const node = await startServer('starling-node', { recovery: 1000, pingInterval: 200 });
-  t.after(() => node.stop());
+  afterwards(t, () => node.stop());
   const one = await comer(t, node, { rooms: ['r'] });
   one.socket.on('ask', (...args) => args.at(-1)());
   const first = await eventually(one.offset, 'the first offset');
@@ -537,7 +537,7 @@ test('confirm: mirror answers when Redis has the emit', async () => {
 
 test('confirm: mirror without a Redis is refused', async (t) => {
   const node = await startServer('starling-node', RECOVERY);
-  t.after(() => node.stop());
+  afterwards(t, () => node.stop());
   const answer = await request(node, { method: 'POST', target: '/api/v1/emit', body: '{"event":"x","confirm":"mirror"}' });
   assert.equal(answer.status, 400);
 });

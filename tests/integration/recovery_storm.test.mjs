@@ -10,7 +10,7 @@ import { metric } from '../support/clients.mjs';
 import { startCluster } from '../support/cluster.mjs';
 import { emit } from '../support/comer.mjs';
 import { commandCalls, startRedis } from '../support/redis.mjs';
-import { eventually, sanitized, sleep, support, whileRunning } from '../support/servers.mjs';
+import { afterwards, eventually, sanitized, sleep, support, whileRunning } from '../support/servers.mjs';
 
 const CLIENTS = sanitized ? 500 : 3000;
 const ADDRESSES = 8;
@@ -23,7 +23,7 @@ function startStorm(t, count) {
   whileRunning(child);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const ended = new Promise((resolve) => { child.on('exit', resolve); });
-  t.after(() => {
+  afterwards(t, () => {
     child.stdin.end();
     return ended;
   });

@@ -4,11 +4,11 @@ import { test } from 'node:test';
 import { WebSocket } from 'ws';
 import { io } from 'socket.io-client';
 import { get, metric, open, post, startApart, upgrade, url } from '../support/apart.mjs';
-import { eventually } from '../support/servers.mjs';
+import { afterwards, eventually } from '../support/servers.mjs';
 
 async function stock(t, node) {
   const socket = io(node.origin, { transports: ['websocket'], forceNew: true });
-  t.after(() => socket.close());
+  afterwards(t, () => socket.close());
   await new Promise((resolve) => { socket.once('connect', resolve); });
   return socket;
 }
@@ -41,7 +41,7 @@ test('a session that nobody has is unknown everywhere', async (t) => {
 
 test('an upgrade on another host moves the session there, and it outlives the first one', async (t) => {
   const [own, other] = await startApart(t, { dies: true });
-  t.after(() => other.stop());
+  afterwards(t, () => other.stop());
   const sid = await open(own);
   await post(own, sid, '40');
   await get(own, sid);
@@ -49,7 +49,7 @@ test('an upgrade on another host moves the session there, and it outlives the fi
   await eventually(async () => (await get(own, sid)).includes('430'), 'the answer to the join');
   const sender = await stock(t, other);
   const { socket, got } = await upgrade(other, sid);
-  t.after(() => socket.terminate());
+  afterwards(t, () => socket.terminate());
   let sent = 0;
   const send = () => sender.emitWithAck('bus:emit', { to: 'room', event: 'n', args: [sent++] });
   for (let i = 0; i < 20; i++) await send();

@@ -1,7 +1,7 @@
 // An agent for tests, written from proto/agent.md: one connection to one node, nothing repeated, nothing hidden.
 import { createRequire } from 'node:module';
 import { randomBytes } from 'node:crypto';
-import { PATIENCE_MS } from './servers.mjs';
+import { PATIENCE_MS, atLast } from './servers.mjs';
 
 const require = createRequire(new URL('../../agent/examples/', import.meta.url));
 const { decodeMulti, encode } = require('@msgpack/msgpack');
@@ -81,7 +81,7 @@ export class Agent {
   requestAs(id, kind, ...rest) {
     const answer = new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`no answer to request ${id} of kind ${kind}`)), PATIENCE_MS);
-      this.#requests.set(id, { resolve, reject, timer });
+      this.#requests.set(id, { name: `the answer to request ${id} of kind ${kind}`, resolve, reject, timer });
     });
     this.send([kind, id, ...rest]);
     return answer;
@@ -128,6 +128,18 @@ export class Agent {
       const at = this.#waiting.findIndex(({ fits }) => fits(record));
       if (at >= 0) this.#waiting.splice(at, 1)[0].resolve(record);
       else this.records.push(record);
+      const [kind, idOrCode, code] = record;
+      if (kind === KIND.BYE || (this.welcome && kind === KIND.ERROR && idOrCode === 0 && code === 'hello')) this.#end(record);
+    }
+  }
+
+  // Nothing more will come of what is waited for: who waits is told why instead of waiting to the end of its patience.
+  #end(record) {
+    const waiting = [...this.#requests.values(), ...this.#waiting.splice(0)];
+    this.#requests.clear();
+    for (const { name, timer, reject } of waiting) {
+      clearTimeout(timer);
+      reject(new Error(`${name} will not come: the node has said ${JSON.stringify(record)}`));
     }
   }
 
@@ -148,7 +160,7 @@ export class Agent {
     if (at >= 0) return Promise.resolve(this.records.splice(at, 1)[0]);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`${name} did not come`)), PATIENCE_MS);
-      this.#waiting.push({ fits, timer, resolve: (record) => (clearTimeout(timer), resolve(record)) });
+      this.#waiting.push({ fits, name, timer, reject, resolve: (record) => (clearTimeout(timer), resolve(record)) });
     });
   }
 }
@@ -160,6 +172,6 @@ export const refuse = (code, text, options = {}) => {
 // An agent for one test, connected to a node of startCluster() or startServer() that has `agents`.
 export async function agentFor(context, node, options) {
   const agent = new Agent(`ipc://${node.agents}`, options);
-  context.after(() => agent.close());
+  atLast(context, () => agent.close());
   return agent.open();
 }

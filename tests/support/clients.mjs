@@ -1,7 +1,7 @@
 // Stock socket.io-client sockets that end with their test, promises for what they receive, and a TCP proxy to harm them.
 import net from 'node:net';
 import { io } from 'socket.io-client';
-import { PATIENCE_MS, eventually } from './servers.mjs';
+import { PATIENCE_MS, afterwards, atLast, eventually } from './servers.mjs';
 import { request } from './wire.mjs';
 
 export const MODES = {
@@ -19,7 +19,7 @@ export function client(context, server, { namespace = '/', ...options } = {}) {
   });
   socket.inbox = [];
   socket.onAny((name, ...args) => socket.inbox.push([name, ...args]));
-  context.after(() => socket.disconnect());
+  atLast(context, () => socket.disconnect());
   return socket;
 }
 
@@ -83,7 +83,7 @@ export async function proxy(context, server, { delayMs = 0 } = {}) {
   });
   await new Promise((resolve) => { listener.listen(0, '127.0.0.1', resolve); });
   const cut = () => sockets.forEach((socket) => socket.destroy());
-  context.after(() => {
+  afterwards(context, () => {
     cut();
     listener.close();
   });

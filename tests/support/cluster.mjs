@@ -2,7 +2,13 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { freePort, startServer } from './servers.mjs';
+import { afterwards, freePort, sayIfFailed, startServer } from './servers.mjs';
+
+// Waits for all of them also when one fails: the others are not to begin behind the end of their test.
+async function all(promises) {
+  const failed = (await Promise.allSettled(promises)).find(({ status }) => status === 'rejected');
+  if (failed) throw failed.reason;
+}
 
 // Gives {port, nodes, start(k), dir}; ends with its test. A node's own port is nodes[k].port, also when it starts again.
 export async function startCluster(context, count, options = {}) {
@@ -20,10 +26,11 @@ export async function startCluster(context, count, options = {}) {
     cluster.nodes[k] = Object.assign(node, { publicPort: cluster.port, port: own, agents: path.join(dir, `agents-${k}`), origin: `http://127.0.0.1:${own}` });
     return cluster.nodes[k];
   };
-  context.after(async () => {
-    await Promise.allSettled(cluster.nodes.map((node) => node.stop()));
-    await rm(dir, { recursive: true, force: true });
+  afterwards(context, () => rm(dir, { recursive: true, force: true }));
+  afterwards(context, async () => {
+    cluster.nodes.forEach((node, k) => sayIfFailed(context, node, `node-${k}`));
+    await all(cluster.nodes.map((node) => node?.stop()));
   });
-  await Promise.all(names.map((k) => cluster.start(k)));
+  await all(names.map((k) => cluster.start(k)));
   return cluster;
 }

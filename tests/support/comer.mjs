@@ -1,7 +1,7 @@
 // Clients that go and come back: stock sockets behind a gate that can be shut, moved and cut, which write down everything
 // that reaches their handlers.
 import net from 'node:net';
-import { PATIENCE_MS, eventually } from './servers.mjs';
+import { afterwards, PATIENCE_MS, eventually } from './servers.mjs';
 import { call, client } from './clients.mjs';
 
 // A TCP relay. cut(): both sides lose their connections; lose(): the client's side only, so the node believes that it is
@@ -42,7 +42,7 @@ export async function openGate(context, server) {
     gate.server = server;
     gate.cut();
   };
-  context.after(() => {
+  afterwards(context, () => {
     gate.shut = true;
     gate.cut();
     listener.close();

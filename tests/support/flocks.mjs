@@ -3,7 +3,7 @@ import { fork } from 'node:child_process';
 import http from 'node:http';
 import path from 'node:path';
 import { connected } from './clients.mjs';
-import { eventually, root, whileRunning } from './servers.mjs';
+import { afterwards, eventually, root, whileRunning } from './servers.mjs';
 
 const ADDRESSES = 8;
 
@@ -22,7 +22,7 @@ export async function startFlocks(context, { port, clients, rooms, processes = 4
     });
     return member;
   });
-  context.after(() => members.forEach(({ child }) => child.disconnect()));
+  afterwards(context, () => members.forEach(({ child }) => child.disconnect()));
   const sum = (key) => members.reduce((all, { state }) => all + state[key], 0);
   const flocks = {
     clients,
@@ -87,7 +87,7 @@ export function startSpeakers(context, { ports, rooms, rate, events = [] }) {
       await Promise.all(loops);
     },
   };
-  context.after(async () => {
+  afterwards(context, async () => {
     await speakers.stop();
     agent.destroy();
   });

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { PATIENCE_MS, eventually, freePort, whileRunning } from './servers.mjs';
+import { PATIENCE_MS, afterwards, eventually, freePort, whileRunning } from './servers.mjs';
 
 // Gives {url, pid, start(), stop(), kill(), cli(...words)}; its data outlives stop() and kill() when it is persistent.
 // port: as well as its Unix socket, and what its url names then.
@@ -37,7 +37,7 @@ export async function startRedis(context, { port, persistent = false, options = 
     const { stdout } = await promisify(execFile)('redis-cli', ['-s', socket, ...words.map(String)], { timeout: PATIENCE_MS });
     return stdout.trim();
   };
-  context.after(async () => {
+  afterwards(context, async () => {
     await redis.kill();
     fs.rmSync(folder, { recursive: true, force: true });
   });
@@ -61,7 +61,7 @@ async function startSentinel(context, master, quorum) {
   const child = spawn('redis-server', [file, '--sentinel']);
   whileRunning(child);
   const ended = new Promise((resolve) => { child.on('exit', resolve); });
-  context.after(async () => {
+  afterwards(context, async () => {
     child.kill('SIGKILL');
     await ended;
     fs.rmSync(folder, { recursive: true, force: true });

@@ -71,9 +71,7 @@ export function whileRunning(child) {
 
 const undone = new WeakMap();
 
-// Undoes what a test has done when it is over, the last first, whatever fails on the way. (The hooks of node:test run
-// in the order in which they were given, and none after one that fails.)
-export function afterwards(context, undo) {
+function stepsOf(context) {
   if (!undone.has(context)) {
     const steps = [];
     undone.set(context, steps);
@@ -83,7 +81,32 @@ export function afterwards(context, undo) {
       if (errors.length) throw errors[0];
     });
   }
-  undone.get(context).push(undo);
+  return undone.get(context);
+}
+
+// Undoes what a test has done when it is over, the last first, whatever fails on the way. (The hooks of node:test run
+// in the order in which they were given, and none after one that fails. What they leave keeps the process of the file
+// alive, and node --test waits for that, with the results of all files behind it.)
+export const afterwards = (context, undo) => { stepsOf(context).push(undo); };
+
+// The same behind all others: clients and agents are still there when their server is told to end, which has to work.
+export const atLast = (context, undo) => { stepsOf(context).unshift(undo); };
+
+// Says what a server said, when its test has failed. (Node 18 does not know whether it has.)
+export function sayIfFailed(context, server, name = server.program) {
+  if (context.passed === false) context.diagnostic(`${name} (pid ${server.pid}) said: ${server.output().slice(-6000)}`);
+}
+
+// What is still open when the tests of a file are over is told, and ends: node --test would wait for it.
+if (process.argv[1]?.endsWith('.test.mjs')) {
+  after(() => {
+    const end = () => {
+      process.stderr.write(`the tests are over, but not the process, for it has ${process.getActiveResourcesInfo().join(', ')}; `
+        + `children: ${[...children].map(({ pid, spawnargs }) => `${pid} ${spawnargs.join(' ')}`).join('; ') || 'none'}\n`);
+      process.exit(1);
+    };
+    setTimeout(end, PATIENCE_MS).unref();
+  });
 }
 
 process.on('exit', killAll);
@@ -100,6 +123,9 @@ function commandOf(program) {
   }
   return [path.join(program === 'starling-node' ? folders.node : folders.support, program)];
 }
+
+// A folder for what the servers say, a file each: for whoever looks for the cause of a failure.
+const logs = process.env.STARLING_LOGS;
 
 // Freed memory must not stay in the sanitizer's quarantine: tests look at the size of the process.
 const environment = {
@@ -121,14 +147,19 @@ async function startEchoByAgent({ port, ...options }) {
   const node = await startServer('starling-node', { port, agents: endpoint, ...options });
   const agent = spawn(path.join(folders.support, 'conformance_agent'), [`ipc://${endpoint}`], { stdio: ['ignore', 'pipe', 'inherit'] });
   whileRunning(agent);
-  let ready = false;
-  agent.stdout.on('data', () => { ready = true; });
-  await eventually(() => ready, 'the agent to be ready');
   const ended = (end) => async () => {
     agent.kill('SIGKILL');
     fs.rmSync(folder, { recursive: true, force: true });
     return end();
   };
+  let ready = false;
+  agent.stdout.on('data', () => { ready = true; });
+  try {
+    await eventually(() => ready, 'the agent to be ready');
+  } catch (error) {
+    await ended(node.kill)();
+    throw new Error(`${error.message}: ${node.output()}`);
+  }
   return { ...node, stop: ended(node.stop), kill: ended(node.kill) };
 }
 
@@ -146,17 +177,24 @@ export async function startServer(program, { port, ...options } = {}) {
   whileRunning(child);
   let output = '';
   let ended;
-  child.stdout.on('data', (data) => { output += data; });
-  child.stderr.on('data', (data) => { output += data; });
+  const keep = (data) => {
+    output += data;
+    if (logs) fs.appendFileSync(path.join(logs, `${program}-${port}-${child.pid}.log`), data);
+  };
+  child.stdout.on('data', keep);
+  child.stderr.on('data', keep);
   child.on('error', (error) => { ended = String(error); });
   child.on('exit', (code, signal) => {
     ended = signal ?? `exit code ${code}`;
   });
   const tail = () => output.slice(-6000);
-  await eventually(() => {
-    if (ended !== undefined) throw new Error(`${program} ended at its start (${ended}): ${tail()}`);
-    return /\bready\b/.test(output);
-  }, `${program} to be ready`);
+  try {
+    await eventually(() => ended !== undefined || /\bready\b/.test(output), `${program} to be ready`);
+    if (ended !== undefined) throw new Error(`${program} ended at its start (${ended})`);
+  } catch (error) {
+    child.kill('SIGKILL'); // nobody else knows of it, and with it this process would never end
+    throw new Error(`${error.message}: ${tail()}`);
+  }
 
   let finished = false;
   const finish = async (signal) => {
@@ -197,6 +235,9 @@ export function useServer(program, options, onReady = () => {}) {
 // A server for one test.
 export async function serverFor(context, program, options) {
   const server = await startServer(program, options);
-  context.after(() => server.stop());
+  afterwards(context, () => {
+    sayIfFailed(context, server);
+    return server.stop();
+  });
   return server;
 }

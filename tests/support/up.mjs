@@ -6,7 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { alive, temporary } from './bus.mjs';
-import { bin, eventually, freePort, PATIENCE_MS } from './servers.mjs';
+import { afterwards, bin, eventually, freePort, PATIENCE_MS } from './servers.mjs';
 
 export { alive, bin, temporary };
 
@@ -43,20 +43,6 @@ export async function freePorts(count) {
 
 // What is in the run directory beside the logs.
 export const leftovers = ({ runDir }) => fs.readdirSync(runDir).filter((name) => !/\.log$/.test(name));
-
-// What a test has to end, the last thing first: a second supervisor uses the run directory of the first.
-const endings = new WeakMap();
-function atEnd(context, end) {
-  const list = endings.get(context);
-  if (list) {
-    list.unshift(end);
-    return;
-  }
-  endings.set(context, [end]);
-  context.after(async () => {
-    for (const each of endings.get(context)) await each();
-  });
-}
 
 // What a bus whose supervisor was killed has left; nothing when another supervisor looks after it.
 function endOrphans(runDir) {
@@ -128,7 +114,7 @@ export async function begin(context, parameters = [],
     child.kill('SIGKILL');
     await bus.exited;
   };
-  atEnd(context, async () => {
+  afterwards(context, async () => {
     child.kill('SIGTERM');
     await bus.exited;
     endOrphans(runDir);
