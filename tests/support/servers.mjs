@@ -51,11 +51,14 @@ export function portIsFree(port) {
 // at once, each has half of them: a port that is free now would be taken by the other's server.
 const lane = process.env.STARLING_LANE;
 const [lowest, count] = lane === undefined ? [12000, 20000] : [12000 + 10000 * Number(lane), 10000];
+const given = new Set(); // whoever has it may not listen yet
 
 export async function freePort() {
   for (let tries = 0; tries < 100; tries++) {
     const port = lowest + Math.floor(Math.random() * count);
-    if (await portIsFree(port)) return port;
+    if (given.has(port) || !await portIsFree(port)) continue;
+    given.add(port);
+    return port;
   }
   throw new Error('no free port');
 }
