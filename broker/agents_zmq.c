@@ -96,13 +96,12 @@ static void on_more(struct reactor_task *task)
 static int send_message(void *link, struct span identity, struct span message)
 {
     struct agents_zmq *z = link;
-    if (zmq_send(z->router, identity.p, identity.n, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0)
-        return zmq_errno() == EHOSTUNREACH ? ERR_NOT_FOUND : ERR_BUSY;
-    if (zmq_send(z->router, message.p, message.n, ZMQ_DONTWAIT) < 0)
-        return zmq_errno() == EHOSTUNREACH ? ERR_NOT_FOUND : ERR_BUSY;
-    /* A send may have eaten the sign that something has come. */
+    bool sent = zmq_send(z->router, identity.p, identity.n, ZMQ_DONTWAIT | ZMQ_SNDMORE) >= 0 &&
+                zmq_send(z->router, message.p, message.n, ZMQ_DONTWAIT) >= 0;
+    int err = sent ? 0 : zmq_errno() == EHOSTUNREACH ? ERR_NOT_FOUND : ERR_BUSY;
+    /* A send, also one in vain, may have eaten the sign that something has come. */
     reactor_defer(z->reactor, &z->more, REACTOR_WORK);
-    return 0;
+    return err;
 }
 
 struct agents_link agents_zmq_link(struct agents_zmq *z)
