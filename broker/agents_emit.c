@@ -6,7 +6,10 @@
 #include "mirror.h"
 #include <stdlib.h>
 
-enum { KEYS_MAX = 1000 * 1000 };
+enum {
+    KEYS_MAX = 1000 * 1000,
+    AHEAD_MS = 3000, /* for all nodes to get an emit that is repeated here */
+};
 
 /* ---- keys of emits: which one had it first ---- */
 
@@ -262,6 +265,21 @@ static bool may_be_said(struct agent *a)
            (mirror && !mirror_is_settled(mirror));
 }
 
+/* What an agent says behind a repeat must not overtake, at a node that lacks it yet, what its node had said before that
+ * died. Who does not get it in time does not hold up the agent for good. */
+static bool is_ahead(struct agent *a, const struct key *k)
+{
+    const struct agents *g = a->agents;
+    const struct cluster *cluster = g->hub->cluster;
+    if (!cluster || is_own(g, k->origin) || peers_have(cluster_peers(cluster), k->origin, k->seq)) {
+        a->ahead_ms = 0;
+        return false;
+    }
+    if (a->ahead_ms == 0)
+        a->ahead_ms = agents_now(g);
+    return agents_now(g) - a->ahead_ms < AHEAD_MS;
+}
+
 bool agent_emit(struct agent *a, struct agent_record *r)
 {
     struct agents *g = a->agents;
@@ -273,7 +291,8 @@ bool agent_emit(struct agent *a, struct agent_record *r)
     if (r->key.n && g->options.window_ms) {
         char *p = mempcpy(text, a->name, strlen(a->name) + 1);
         key.n = (size_t)((char *)mempcpy(p, r->key.p, r->key.n) - text);
-        if (r->again && !find_key(g, key) && may_be_said(a))
+        const struct key *said = r->again ? find_key(g, key) : NULL;
+        if (r->again && (said ? is_ahead(a, said) : may_be_said(a)))
             return false;
     }
     if (!request_allowed(a, r))

@@ -136,6 +136,7 @@ struct agent {
     bool is_waiting;
     uint64_t work, work_ms; /* done for it at this time: records, and sockets that were looked at */
     uint64_t later_ms; /* since when a SUBSCRIBE waits for what this node does not know yet; 0: none does */
+    uint64_t ahead_ms; /* since when it waits for others to have an emit that it repeats; 0: all have it */
     unsigned n_behind; /* subscriptions */
     uint64_t errors_ms;
     unsigned errors;

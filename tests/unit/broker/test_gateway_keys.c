@@ -77,6 +77,48 @@ static void a_repeat_waits_for_the_last_words_of_the_dead(void **state)
     assert_int_equal(events_at(2), 2);
 }
 
+/* Its emit has come to its next node only when its own dies: what it says there does not overtake it elsewhere. */
+static void what_follows_a_repeat_comes_behind_it(void **state)
+{
+    (void)state;
+    hello(0, 0, "same");
+    hello(1, 2, "same");
+    net_cut(&net, 0, 1, true);
+    emits(0, "k", false, AGENT_CONFIRM_NONE);
+    net_run(&net, 3);
+    assert_int_equal(events_at(2), 1);
+    kill_node(0);
+    fakes[0].is_mute = true;
+    uint64_t id = emits(1, "k", true, AGENT_CONFIRM_NONE), other = emits(1, "new", false, AGENT_CONFIRM_NONE);
+    run(300);
+    assert_int_equal(events_at(1), 0);
+    assert_false(hears(1, AGENT_OK, id));
+    run(2000);
+    assert_true(hears(1, AGENT_OK, id) && heard.repeated);
+    assert_true(hears(1, AGENT_OK, other) && !heard.repeated);
+    assert_int_equal(events_at(1), 2);
+    assert_int_equal(events_at(2), 1); /* the new one */
+}
+
+/* A node that hears the others, and never gets what one of them said before, holds nobody up for good. */
+static void a_repeat_waits_for_others_for_a_while(void **state)
+{
+    (void)state;
+    hello(0, 0, "same");
+    hello(1, 2, "same");
+    net_cut(&net, 0, 1, true);
+    net_cut(&net, 1, 0, true);
+    run(2000);
+    emits(0, "k", false, AGENT_CONFIRM_NONE);
+    net_run(&net, 3);
+    net_cut(&net, 2, 1, true); /* it says that it is there, and hears nothing */
+    uint64_t id = emits(1, "k", true, AGENT_CONFIRM_NONE);
+    run(1000);
+    assert_false(hears(1, AGENT_OK, id));
+    run(2500);
+    assert_true(hears(1, AGENT_OK, id) && heard.repeated);
+}
+
 /* The agent has taken its node for dead, and that goes on in the end: it must not say then what it was told before. */
 static void a_repeat_overtakes_a_node_that_was_slow(void **state)
 {
@@ -138,6 +180,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_repeat_is_answered_as_the_first_was),
         TEST(a_repeat_waits_for_the_last_words_of_the_dead),
+        TEST(what_follows_a_repeat_comes_behind_it),
+        TEST(a_repeat_waits_for_others_for_a_while),
         TEST(a_repeat_overtakes_a_node_that_was_slow),
         TEST(a_first_emit_does_not_wait),
         TEST(many_repeats_wait_once),
