@@ -28,7 +28,7 @@ static int tear_down(void **state)
 
 static struct slice alloc(size_t n)
 {
-    struct slice s;
+    struct slice s = {0};
     assert_int_equal(bytes_alloc(&arena, n, &s), 0);
     assert_int_equal(s.n, n);
     return s;
@@ -122,7 +122,7 @@ static void large_bytes_have_a_chunk_of_their_own(void **state)
 
 static void a_size_that_cannot_be_is_refused(void **state)
 {
-    struct slice s;
+    struct slice s = {0};
     (void)state;
     assert_int_equal(bytes_alloc(&arena, (size_t)UINT32_MAX + 1, &s), ERR_MEMORY);
     assert_int_equal(bytes_alloc(&arena, SIZE_MAX, &s), ERR_MEMORY);
@@ -132,7 +132,7 @@ static void a_size_that_cannot_be_is_refused(void **state)
 static void a_slice_outlives_the_arena(void **state)
 {
     struct bytes own;
-    struct slice s;
+    struct slice s = {0};
     (void)state;
     bytes_init(&own);
     assert_int_equal(bytes_alloc(&own, 4, &s), 0);

@@ -32,7 +32,7 @@ static int tear_down(void **state)
 
 static struct slice slice_of(const char *text)
 {
-    struct slice s;
+    struct slice s = {0};
     assert_int_equal(bytes_alloc(&arena, strlen(text), &s), 0);
     memcpy(s.p, text, s.n);
     return s;
