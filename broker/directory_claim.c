@@ -19,6 +19,8 @@ struct directory_claim {
     char pid[ID_CHARS], sid[ID_CHARS];
     uint32_t owner;
     unsigned moves;
+    uint64_t
+        least_epoch; /* under which it moved to where it is looked for: what has a lower one there is old */
     uint64_t id;
     uint64_t came_with;
     bool in_store; /* the store will answer */
@@ -83,11 +85,13 @@ static struct directory_entry *own_entry(const struct directory_claim *c)
     return e && e->state != ENTRY_MOVED && memcmp(e->pid, c->pid, ID_CHARS) == 0 ? e : NULL;
 }
 
-/* Its client was here last, or was sent here. Who comes with the offset of another node has heard nothing of this one, or
- * was there since: then it comes with another offset than before, and what is here is old. */
+/* Its client was here last, or was sent here; unless what was given to this node has not come. Who comes with the offset of
+ * another node has heard nothing of this one, or was there since: then it comes with another offset than before, and what
+ * is here is old. */
 static bool was_here_last(const struct directory_claim *c, const struct directory_entry *e)
 {
-    return c->owner == c->directory->options.self.tag || (c->came_with && c->came_with == e->came_with);
+    bool is_sought_here = c->owner == c->directory->options.self.tag;
+    return (is_sought_here && e->epoch >= c->least_epoch) || (c->came_with && c->came_with == e->came_with);
 }
 
 /* Nobody else has it. What is here, when it was looked for elsewhere, may be right then. */
@@ -214,9 +218,11 @@ static void ask_owner(struct directory_claim *c)
     reactor_timer_set(d->reactor, &c->timer, ASK_MS);
 }
 
-static void follow(struct directory_claim *c, uint32_t owner)
+static void follow(struct directory_claim *c, uint32_t owner, uint64_t epoch)
 {
     c->owner = owner;
+    if (c->least_epoch < epoch)
+        c->least_epoch = epoch;
     if (++c->moves > MOVES_MAX)
         take_what_is_here(c);
     else
@@ -231,7 +237,7 @@ static void on_claimed(void *user, int err, const struct store_claim *claim)
     if (err == 0)
         take(c, claim->entry, claim->epoch, false);
     else if (err == ERR_MOVED)
-        follow(c, claim->moved_to);
+        follow(c, claim->moved_to, claim->epoch);
     else
         ask_owner(c);
 }
@@ -260,7 +266,7 @@ static void go_on(struct directory_claim *c)
             directory_have_back(e);
             take_own(c, e);
         } else if (e->moved_to)
-            follow(c, e->moved_to);
+            follow(c, e->moved_to, e->epoch);
         else
             ask_store(c); /* which said that it is another's */
     } else {
@@ -329,6 +335,7 @@ static void on_ask(struct directory *d, struct mesh_origin from, const struct cl
         if (say(d, from, &answer) == 0) {
             directory_say_stale(e, e->is_in_store); /* which says that it is here, until it is told */
             directory_give_away(e, from.tag);
+            e->epoch = answer.epoch;
             directory_save_later(e);
         }
         return;
@@ -336,6 +343,7 @@ static void on_ask(struct directory *d, struct mesh_origin from, const struct cl
     if (e && e->state == ENTRY_MOVED) {
         answer.result = CLAIM_MOVED;
         answer.moved_to = e->moved_to;
+        answer.epoch = e->epoch;
     }
     say(d, from, &answer);
 }
@@ -369,7 +377,7 @@ static void on_answer(struct directory *d, const struct claim *answer)
     if (answer->result == CLAIM_YOURS)
         take(c, answer->entry, answer->epoch, true);
     else if (answer->result == CLAIM_MOVED)
-        follow(c, answer->moved_to);
+        follow(c, answer->moved_to, answer->epoch);
     else
         take_what_is_here(c);
 }

@@ -12,7 +12,7 @@ static void put_answer(struct mp_writer *w, const struct claim *c)
     assert(c->result != CLAIM_MOVED || c->moved_to <= TAG_MAX);
     assert(!is_yours || (c->entry.n > 0 && c->entry.n <= LIMIT_ENTRY_BYTES && c->epoch > 0));
     mp_put_uint(w, c->result);
-    mp_put_uint(w, is_yours ? c->epoch : 0);
+    mp_put_uint(w, c->result == CLAIM_UNKNOWN ? 0 : c->epoch);
     mp_put_bin(w, is_yours ? c->entry : (struct span){"", 0});
     mp_put_uint(w, c->result == CLAIM_MOVED ? c->moved_to : 0);
 }
@@ -38,8 +38,9 @@ static void get_answer(struct mp_cursor *m, struct claim *c)
     c->entry = mp_get_bin(m);
     uint64_t moved_to = mp_get_uint(m);
     bool is_yours = result == CLAIM_YOURS;
-    if (result > CLAIM_MOVED || is_yours != (c->epoch > 0) || is_yours != (c->entry.n > 0) ||
-        c->entry.n > LIMIT_ENTRY_BYTES || moved_to > (result == CLAIM_MOVED ? TAG_MAX : 0))
+    if (result > CLAIM_MOVED || (is_yours && c->epoch == 0) || (result == CLAIM_UNKNOWN && c->epoch > 0) ||
+        is_yours != (c->entry.n > 0) || c->entry.n > LIMIT_ENTRY_BYTES ||
+        moved_to > (result == CLAIM_MOVED ? TAG_MAX : 0))
         mp_refuse(m);
     c->result = (enum claim_result)result;
     c->moved_to = (uint32_t)moved_to;

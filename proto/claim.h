@@ -14,7 +14,7 @@ struct claim {
     struct span pid; /* ASK */
     /* ANSWER: */
     enum claim_result result;
-    uint64_t epoch;    /* YOURS */
+    uint64_t epoch;    /* YOURS; MOVED: under which, or less */
     struct span entry; /* YOURS: as entry_read() takes it */
     uint32_t moved_to; /* MOVED: a tag, or 0 */
 };

@@ -13,7 +13,7 @@ static bool good_answer(const msgpack_object *e)
         !good_uint(&e[5], 0, 0xffffff))
         return false;
     bool is_yours = e[2].via.u64 == 0, is_moved = e[2].via.u64 == 2;
-    return is_yours == (e[3].via.u64 > 0) && is_yours == (e[4].via.bin.size > 0) &&
+    return (is_moved || is_yours == (e[3].via.u64 > 0)) && is_yours == (e[4].via.bin.size > 0) &&
            (is_moved || e[5].via.u64 == 0);
 }
 

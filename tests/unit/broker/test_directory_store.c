@@ -394,6 +394,46 @@ static void test_old_words_in_the_store(void **state)
     assert_true(person_come(q, 1)); /* nothing has changed of this one */
 }
 
+static unsigned answers;
+
+/* Node 0 does not learn who is at node 1, and gets its second answer only. */
+static bool loses_first_answer(struct net *n, unsigned from, unsigned to, struct span message)
+{
+    enum mesh_kind kind = net_kind(message);
+    (void)n;
+    if (from != 1 || to != 0)
+        return false;
+    return kind == MESH_PRESENCE || (kind == MESH_TELL && answers++ == 0);
+}
+
+/* It was at node 0, then at node 1, where it joined a room; node 0 has not heard of that. Node 1 gave it back, and the
+ * answer was lost. */
+static void test_what_was_given_back_got_lost(void **state)
+{
+    (void)state;
+    struct person *old = &people[0], *p = &people[1];
+    person_come(old, 0);
+    *p = *old;
+    p->is_open = false;
+    net_cut(&net, 1, 0, true);
+    net_run(&net, 2 * PEER_TIMEOUT_MS);
+    answers = 0;
+    net.loses = loses_first_answer;
+    net_cut(&net, 1, 0, false);
+    net_run(&net, PEER_TIMEOUT_MS);
+    assert_true(person_come(p, 1));
+    store_memory_set_away(memory, true);
+    settle();
+    person_joins(old, "a"); /* nobody is at this connection any more */
+    person_joins(old, "b");
+    person_joins(p, "new");
+    person_go(p);
+    settle();
+    assert_false(person_come(p, 0));
+    assert_int_equal(answers, 2);
+    net.loses = NULL;
+}
+
 static void test_old_words_while_the_owner_lives(void **state)
 {
     (void)state;
@@ -478,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_asked_by_the_mesh, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_written_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_old_words_in_the_store, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_was_given_back_got_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_old_words_while_the_owner_lives, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_higher_epoch_and_tag, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refused_by_the_store, set_up, tear_down),

@@ -57,6 +57,9 @@ static void test_messages(void **state)
     assert_written(
         &(struct claim){.what = CLAIM_ANSWER, .id = 7, .result = CLAIM_MOVED, .moved_to = 0xffffff},
         SPAN("\x96\2\7\2\0\xc4\0\xce\0\xff\xff\xff"));
+    assert_written(
+        &(struct claim){.what = CLAIM_ANSWER, .id = 7, .result = CLAIM_MOVED, .epoch = 4, .moved_to = 9},
+        SPAN("\x96\2\7\2\4\xc4\0\x09"));
 }
 
 static void test_refusals(void **state)
@@ -76,6 +79,7 @@ static void test_refusals(void **state)
         SPAN("\x96\2\7\3\0\xc4\0\0"),           /* no such result */
         SPAN("\x96\2\7\0\0\xc4\1e\0"),          /* yours, without an epoch */
         SPAN("\x96\2\7\0\1\xc4\0\0"),           /* yours, without an entry */
+        SPAN("\x96\2\7\1\1\xc4\0\0"),           /* an epoch of nothing */
         SPAN("\x96\2\7\1\0\xc4\1e\0"),          /* an entry of somebody else's */
         SPAN("\x96\2\7\1\0\xc4\0\1"),           /* moved, and not */
         SPAN("\x96\2\7\2\0\xc4\0\xce\1\0\0\0"), /* no tag */
