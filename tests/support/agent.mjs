@@ -33,6 +33,7 @@ export class Agent {
   records = []; // what has come and nobody has taken yet
   received = 0;
   grants = true; // false: gives no more credit, but still says so
+  #unread; // messages that have come since deafen()
 
   constructor(endpoint, { name = 'test', instance = randomBytes(8).toString('hex'), window = WINDOW } = {}) {
     Object.assign(this, { endpoint, name, instance, window });
@@ -102,17 +103,33 @@ export class Agent {
   async #receive() {
     try {
       for await (const [frame] of this.#socket) {
-        let counted = true;
-        for (const record of decodeMulti(frame)) {
-          if (record[0] === KIND.WELCOME) counted = false;
-          this.#take(record);
-        }
-        if (counted) this.received += frame.length;
+        if (this.#unread) this.#unread.push(frame);
+        else this.#read(frame);
         if (this.received + this.window / 2 > this.credit && this.grants) this.send([KIND.CREDIT, this.#grant()]);
       }
     } catch (error) {
       if (!this.closed) throw error;
     }
+  }
+
+  #read(frame) {
+    let counted = true;
+    for (const record of decodeMulti(frame)) {
+      if (record[0] === KIND.WELCOME) counted = false;
+      this.#take(record);
+    }
+    if (counted) this.received += frame.length;
+  }
+
+  // Grants nothing more, and looks at nothing that comes, until hear().
+  deafen() {
+    this.grants = false;
+    this.#unread = [];
+  }
+
+  hear() {
+    this.#unread.splice(0).forEach((frame) => this.#read(frame));
+    this.#unread = undefined;
   }
 
   #take(record) {
