@@ -375,10 +375,10 @@ int peers_fill(struct peers *m, struct mesh_origin id, struct span records)
     while (o && (got = mesh_read(&r, &m->record)) == 1) {
         if (m->record.seq == 0)
             return ERR_MESH;
-        bool is_behind = !m->is_ready && o->state == ORIGIN_DEAD && m->record.seq > o->received + 1;
-        if (o->received == 0 || is_behind) { /* those between are gone */
+        bool is_behind = o->state == ORIGIN_DEAD && m->record.seq > o->received + 1;
+        if (is_behind && (!m->is_ready || o->received == 0)) { /* those between are gone */
             ring_restart(m->ring, id);
-            if (m->is_ready && m->record.seq > 1)
+            if (m->is_ready)
                 records_tell_gap(m, o, 1, m->record.seq - 1);
             o->received = m->record.seq - 1;
         }

@@ -94,6 +94,31 @@ static void the_store_may_be_ahead_of_the_living(void **state)
     ring_has(1, nodes[0].self, 1, 10);
 }
 
+/* The same before anything had come of it, and with that went who is there. */
+static void the_store_may_be_ahead_of_who_had_said_nothing(void **state)
+{
+    (void)state;
+    has_presence = true;
+    start_node(0, 1);
+    peers_start(nodes[0].peers);
+    start_node(1, 1);
+    name_all(1, 2);
+    net_name(&net, 1, 3); /* never answers */
+    net_run(&net, 500);
+    assert_int_equal(peers_alive(nodes[1].peers), 1);
+    net_cut(&net, 0, 1, true);
+    move(0, MESH_ENTER, 0, 0);
+    say_many(0, 5);
+    net_run(&net, 2);
+    struct span last = ring_get(peers_ring(nodes[0].peers), nodes[0].self, 6);
+    assert_int_equal(peers_fill(nodes[1].peers, nodes[0].self, last), 0);
+    assert_false(peers_is_ready(nodes[1].peers));
+    net_cut(&net, 0, 1, false);
+    net_run(&net, 500);
+    ring_has(1, nodes[0].self, 1, 6);
+    assert_true(all_know_the_truth(NULL));
+}
+
 static void a_start_under_traffic_misses_nothing_on_a_bad_network(void **state)
 {
     (void)state;
@@ -491,6 +516,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_start_ends_with_the_past_of_the_living_and_the_dead),
         TEST(the_store_may_be_ahead_of_the_living),
+        TEST(the_store_may_be_ahead_of_who_had_said_nothing),
         TEST(a_start_under_traffic_misses_nothing_on_a_bad_network),
         TEST(nobody_who_answers_delays_a_start_only),
         TEST(what_is_gone_everywhere_is_left_out),
