@@ -495,6 +495,11 @@ static void on_past(void *user, const struct mesh_origin *origin, uint64_t seq, 
     keys_add(user, origin, seq, key);
 }
 
+static void on_gap(void *user)
+{
+    subscriptions_gap(user);
+}
+
 /* ---- a node has died, with the clients that it had ---- */
 
 struct obituary {
@@ -560,5 +565,6 @@ struct hub_handler agents_handler(struct agents *a)
         .on_left = on_left,
         .on_emit = on_emit,
         .on_past = on_past,
+        .on_gap = on_gap,
     };
 }

@@ -524,6 +524,7 @@ void subscription_describe(const struct subscription *sub, struct reg_row *row);
 void subscriptions_expire(struct agents *g);
 void subscriptions_emit(struct agents *g, const struct mesh_origin *origin, uint64_t seq,
                         const struct emit *e);
+void subscriptions_gap(struct agents *g);
 /* Gives what was missed as far as there is credit. */
 void agent_catch_up(struct agent *a);
 

@@ -17,6 +17,7 @@ struct subscription {
     struct span *rooms;
     bool behind;
     uint64_t missed;      /* events while it is behind */
+    bool has_gap;         /* and others were lost by the node meanwhile: nobody knows how many */
     struct offset *since; /* of one that is behind; or what is to come of it has been had already */
 };
 
@@ -252,16 +253,22 @@ static void go_live(struct subscription *sub)
 {
     set_behind(sub, false);
     sub->missed = 0;
+    sub->has_gap = false;
     if (sub->since && !is_ahead(sub->reg->agent->agents, sub->since))
         forget_since(sub);
 }
 
-static void say_lost(struct subscription *sub)
+static void put_lost(struct subscription *sub, uint64_t count)
 {
     struct agent_record *r = agents_out(sub->reg->agent->agents, AGENT_LOST);
     r->reg = sub->reg->id;
-    r->count = sub->missed;
+    r->count = count;
     agent_put(sub->reg->agent, r);
+}
+
+static void say_lost(struct subscription *sub)
+{
+    put_lost(sub, sub->has_gap ? 0 : sub->missed);
     forget_since(sub);
     go_live(sub);
 }
@@ -272,7 +279,7 @@ static void catch_up(struct subscription *sub)
     struct replay p = {.sub = sub};
     enum recovery_verdict verdict =
         g->hub->recovery && sub->since ? recovery_check(g->hub->recovery, sub->since) : RECOVERY_NO;
-    if (verdict == RECOVERY_NO) {
+    if (verdict == RECOVERY_NO || sub->has_gap) {
         say_lost(sub);
         return;
     }
@@ -289,6 +296,21 @@ void agent_catch_up(struct agent *a)
     for (struct subscription *sub = a->agents->subscriptions; sub && a->n_behind > 0; sub = sub->next)
         if (sub->reg->agent == a && sub->behind && agent_may_send(a))
             catch_up(sub);
+}
+
+/* Events of another node are lost for this one. Who reads is told at once, as what comes behind them goes on. */
+void subscriptions_gap(struct agents *g)
+{
+    for (struct subscription *sub = g->subscriptions; sub; sub = sub->next) {
+        if (!sub->behind && agent_may_send(sub->reg->agent)) {
+            put_lost(sub, 0);
+            continue;
+        }
+        if (!sub->behind)
+            forget_since(sub);
+        set_behind(sub, true);
+        sub->has_gap = true;
+    }
 }
 
 /* What had not come here when it began has come. */

@@ -395,10 +395,11 @@ static void on_presence_void(void *user, struct mesh_origin from)
             c->parts[i].on_void(c->parts[i].user, from);
 }
 
-/* Every client of this node learns that something may be missing. */
+/* Every client and every agent of this node learns that something may be missing. */
 static void on_gap(void *user, struct mesh_origin from, uint64_t first, uint64_t last)
 {
     struct cluster *c = user;
+    const struct hub_handler *handler = &c->hub->handler;
     char args[128];
     int n = snprintf(args, sizeof(args), "{\"origin\":\"%06x-%llx\",\"from\":%llu,\"to\":%llu}", from.tag,
                      (unsigned long long)from.boot, (unsigned long long)first, (unsigned long long)last);
@@ -406,6 +407,8 @@ static void on_gap(void *user, struct mesh_origin from, uint64_t first, uint64_t
         hub_deliver(
             c->hub,
             &(struct emit){.nsp = nsp_name(nsp), .event = SPAN("\"bus:gap\""), .args = {args, (size_t)n}});
+    if (handler->on_gap)
+        handler->on_gap(handler->user);
 }
 
 static void on_ready(void *user)

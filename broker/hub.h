@@ -109,6 +109,8 @@ struct hub_handler {
     void (*on_emit)(void *user, const struct mesh_origin *origin, uint64_t seq, const struct emit *e);
     /* One that was made before this node's time, of which only the key may be of interest. */
     void (*on_past)(void *user, const struct mesh_origin *origin, uint64_t seq, struct span key);
+    /* Emits of another node are lost for this one; its clients are told by bus:gap. */
+    void (*on_gap)(void *user);
     /* A session is about to end. Its sockets have gone already. */
     void (*on_end)(void *user, const struct session *s, enum close_reason reason);
 };

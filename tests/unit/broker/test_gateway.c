@@ -315,6 +315,58 @@ static void who_does_not_read_events_is_told_how_many_are_lost(void **state)
     assert_true(hears(1, AGENT_EVENT, 0) && span_eq(heard.args, SPAN("501")));
 }
 
+static uint64_t subscribes(unsigned a, uint64_t window)
+{
+    record_of(AGENT_SUBSCRIBE)->events[0] = SPAN("n");
+    agent_with(&say, AGENT_F_EVENTS)->n_events = 1;
+    uint64_t id = asks(a);
+    run_without_grants(a, window, 100);
+    assert_true(hears(a, AGENT_OK, id));
+    return id;
+}
+
+/* Node 0 says to node 1 that nobody has this one of its records any more, nor those before. */
+static void is_gone(uint64_t seq)
+{
+    record.kind = MESH_REPAIRED;
+    record.repair = (struct mesh_repair){.origin = {0x10, 1}, .from = 1, .to = seq, .gone_to = seq};
+    forge(&record);
+}
+
+static void who_subscribes_is_told_what_the_mesh_has_lost(void **state)
+{
+    (void)state;
+    hello(0, 1, "source");
+    hello(1, 1, "reads");
+    greet(2, 1, "behind", "behind", 2000);
+    uint64_t behind = subscribes(2, 2000), reg = subscribes(1, 1 << 20);
+    fakes[1].is_mute = false;
+    emits(0, "n", "[1]");
+    run_without_grants(2, 2000, 100);
+    is_gone(1000);
+    emits(0, "n", "[2]");
+    run_without_grants(2, 2000, 100);
+    for (unsigned a = 1; a <= 2; a++) {
+        assert_true(hears(a, AGENT_EVENT, 0) && span_eq(heard.args, SPAN("1")));
+        assert_true(hears(a, AGENT_LOST, 0) && heard.reg == (a == 1 ? reg : behind) && heard.count == 0);
+        assert_true(hears(a, AGENT_EVENT, 0) && span_eq(heard.args, SPAN("2")));
+    }
+    /* One that does not read hears it with what it misses itself. */
+    for (unsigned i = 0; i < 200; i++)
+        emits(0, "n", "[3]");
+    run_without_grants(2, 2000, 100);
+    is_gone(2000);
+    emits(0, "n", "[4]");
+    run_without_grants(2, 2000, 100);
+    fakes[2].read = fakes[2].got.size;
+    grants(2, 1 << 20);
+    run_without_grants(2, 1 << 20, 100);
+    assert_true(hears(2, AGENT_LOST, 0) && heard.count == 0);
+    emits(0, "n", "[5]");
+    run_without_grants(2, 1 << 20, 100);
+    assert_true(hears(2, AGENT_EVENT, 0) && span_eq(heard.args, SPAN("5")));
+}
+
 static void a_link_that_takes_nothing_ends_in_the_end(void **state)
 {
     (void)state;
@@ -550,6 +602,7 @@ int main(void)
         TEST(who_is_told_of_too_many_lives_is_ended),
         TEST(unanswered_requests_are_bounded_by_the_window),
         TEST(who_does_not_read_events_is_told_how_many_are_lost),
+        TEST(who_subscribes_is_told_what_the_mesh_has_lost),
         TEST(a_link_that_takes_nothing_ends_in_the_end),
         TEST(a_connection_that_is_gone_ends_its_agent),
         TEST(a_stranger_is_told_to_say_hello),
