@@ -186,7 +186,9 @@ async function liven(context, { cluster, clients }) {
   clients[10].disconnect();
   // One that does not read what comes.
   const slow = clients[7];
-  slow.io.engine.transport.ws._socket.pause();
+  const wire = slow.io.engine.transport.ws._socket;
+  wire.pause();
+  afterwards(context, () => wire.destroy()); // else it would wait for the answer to its Close, which it does not read
   const text = 'x'.repeat(100000);
   await eventually(async () => { // the kernel takes the first ones
     await clients[1].timeout(5000).emitWithAck('bus:emit', { to: slow.id, event: 'much', args: [text] });
