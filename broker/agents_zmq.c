@@ -145,6 +145,7 @@ static void on_again(struct timer *t)
     bool all = true;
     for (unsigned i = 0; i < z->n_places; i++)
         all = (z->place[i].is_bound || bind_place(z, &z->place[i])) && all;
+    reactor_defer(z->reactor, &z->more, REACTOR_WORK); /* as behind a send */
     if (!all)
         reactor_timer_set(z->reactor, t, BIND_AGAIN_MS);
 }

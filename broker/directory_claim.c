@@ -161,6 +161,10 @@ static void take(struct directory_claim *c, struct span bytes, uint64_t epoch, b
         take_what_is_here(c);
         return;
     }
+    if (epoch <= c->least_epoch) { /* it was given back to who says this, and got lost on its way */
+        finish(c, ERR_NOT_FOUND, NULL);
+        return;
+    }
     uint64_t heard = heard_epoch(d, check.nsp, c->sid, &owner);
     if (heard >= epoch && !by_mesh && owner != c->owner && ++c->moves <= MOVES_MAX) {
         c->owner = owner; /* the store does not know of this one: what it has is old */

@@ -161,16 +161,16 @@ struct reading {
     bool in_snapshot, is_last_part;
 };
 
-static void take_repaired(struct peers *m, struct reading *in, const struct mesh_repair *repair)
+static void take_repaired(struct peers *m, struct reading *in, struct mesh_repair repair)
 {
-    in->repaired = peers_find_origin(m, repair->origin);
+    in->repaired = peers_find_origin(m, repair.origin);
     in->is_repair = true;
     if (!in->repaired)
         return;
-    records_gone(m, in->repaired, in->head.origin, repair->gone_to);
+    records_gone(m, in->repaired, in->head.origin, repair.gone_to);
     /* An answer without records claims nothing, and one that comes late answers a question asked again since. */
-    if (repair->to >= repair->from && repair->to > in->repaired->received)
-        in->repaired->asked_to = repair->to;
+    if (repair.to >= repair.from && repair.to > in->repaired->received)
+        in->repaired->asked_to = repair.to;
 }
 
 static void take_numbered(struct peers *m, struct reading *in, const struct mesh_record *record)
@@ -226,7 +226,7 @@ static void take_record(struct peers *m, struct reading *in, const struct mesh_r
     if (record->kind == MESH_HELLO)
         life_hello(m, &in->head, &record->hello);
     else if (record->kind == MESH_REPAIRED)
-        take_repaired(m, in, &record->repair);
+        take_repaired(m, in, record->repair); /* by value: what waited is read into the same record */
     else if (record->kind < MESH_HEARTBEAT)
         take_numbered(m, in, record);
     else if (in->from)

@@ -152,11 +152,20 @@ static void send_direct(void *link, struct peers_channel *channel, struct span m
     zmq_send(channel->dealer, message.p, message.n, ZMQ_DONTWAIT);
 }
 
+/* To connect and to disconnect a socket may eat the sign that something has come. */
+static void look_again(struct inlet *in)
+{
+    if (in->more.run)
+        reactor_defer(in->z->reactor, &in->more, REACTOR_WORK);
+}
+
 static void close_channel(void *link, struct peers_channel *channel)
 {
     struct peers_zmq *z = link;
-    if (channel->pub[0])
+    if (channel->pub[0]) {
         zmq_disconnect(z->sub.socket, channel->pub);
+        look_again(&z->sub);
+    }
     if (channel->dealer)
         zmq_close(channel->dealer);
     free(channel);
@@ -176,6 +185,7 @@ static struct peers_channel *open_channel(void *link, struct span pub, struct sp
     snprintf(endpoint, sizeof(endpoint), "%.*s", (int)pub.n, pub.p);
     if (zmq_connect(z->sub.socket, endpoint))
         goto fail;
+    look_again(&z->sub);
     memcpy(channel->pub, endpoint, sizeof(endpoint));
     return channel;
 fail:

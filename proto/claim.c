@@ -4,7 +4,7 @@
 #include "mp_names.h"
 #include <assert.h>
 
-enum { ASK_ELEMENTS = 3, ANSWER_ELEMENTS = 6, TAG_MAX = 0xffffff };
+enum { ASK_ELEMENTS = 3, ANSWER_ELEMENTS = 6, TAG_MAX = 0xffffff }; /* an answer has one more since */
 
 static void put_answer(struct mp_writer *w, const struct claim *c)
 {
@@ -12,16 +12,17 @@ static void put_answer(struct mp_writer *w, const struct claim *c)
     assert(c->result != CLAIM_MOVED || c->moved_to <= TAG_MAX);
     assert(!is_yours || (c->entry.n > 0 && c->entry.n <= LIMIT_ENTRY_BYTES && c->epoch > 0));
     mp_put_uint(w, c->result);
-    mp_put_uint(w, c->result == CLAIM_UNKNOWN ? 0 : c->epoch);
+    mp_put_uint(w, is_yours ? c->epoch : 0);
     mp_put_bin(w, is_yours ? c->entry : (struct span){"", 0});
     mp_put_uint(w, c->result == CLAIM_MOVED ? c->moved_to : 0);
+    mp_put_uint(w, c->result == CLAIM_MOVED ? c->epoch : 0);
 }
 
 int claim_write(msgpack_sbuffer *b, const struct claim *c)
 {
     struct mp_writer w;
     mp_begin(&w, b);
-    mp_put_array(&w, c->what == CLAIM_ASK ? ASK_ELEMENTS : ANSWER_ELEMENTS);
+    mp_put_array(&w, c->what == CLAIM_ASK ? ASK_ELEMENTS : ANSWER_ELEMENTS + 1);
     mp_put_uint(&w, c->what);
     mp_put_uint(&w, c->id);
     if (c->what == CLAIM_ASK)
@@ -31,17 +32,20 @@ int claim_write(msgpack_sbuffer *b, const struct claim *c)
     return mp_end(&w);
 }
 
-static void get_answer(struct mp_cursor *m, struct claim *c)
+static void get_answer(struct mp_cursor *m, bool has_more, struct claim *c)
 {
     uint64_t result = mp_get_uint(m);
     c->epoch = mp_get_uint(m);
     c->entry = mp_get_bin(m);
     uint64_t moved_to = mp_get_uint(m);
     bool is_yours = result == CLAIM_YOURS;
-    if (result > CLAIM_MOVED || (is_yours && c->epoch == 0) || (result == CLAIM_UNKNOWN && c->epoch > 0) ||
-        is_yours != (c->entry.n > 0) || c->entry.n > LIMIT_ENTRY_BYTES ||
-        moved_to > (result == CLAIM_MOVED ? TAG_MAX : 0))
+    uint64_t moved_under = has_more ? mp_get_uint(m) : 0;
+    if (result > CLAIM_MOVED || is_yours != (c->epoch > 0) || is_yours != (c->entry.n > 0) ||
+        c->entry.n > LIMIT_ENTRY_BYTES || moved_to > (result == CLAIM_MOVED ? TAG_MAX : 0) ||
+        (moved_under > 0 && result != CLAIM_MOVED))
         mp_refuse(m);
+    if (result == CLAIM_MOVED)
+        c->epoch = moved_under;
     c->result = (enum claim_result)result;
     c->moved_to = (uint32_t)moved_to;
 }
@@ -59,7 +63,8 @@ int claim_read(struct span bytes, struct claim *c)
     if (what == CLAIM_ASK)
         c->pid = mp_get_id(&m);
     else
-        get_answer(&m, c);
+        get_answer(&m, n > elements, c);
+    elements += what == CLAIM_ANSWER && n > elements;
     mp_skip(&m, n >= elements ? n - elements : mp_refuse(&m));
     return m.bad || m.p != m.end ? ERR_CLAIM : 0;
 }

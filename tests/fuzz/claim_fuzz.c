@@ -5,16 +5,16 @@
 #include "good_names.h"
 #include "msgpack_whole.h"
 
-enum { ASK_ELEMENTS = 3, ANSWER_ELEMENTS = 6 };
+enum { ASK_ELEMENTS = 3, ANSWER_ELEMENTS = 6, ANSWER_WRITTEN = 7 };
 
-static bool good_answer(const msgpack_object *e)
+static bool good_answer(const msgpack_object *e, uint32_t n)
 {
     if (!good_uint(&e[2], 0, 2) || !good_uint(&e[3], 0, UINT64_MAX) || !good_bin(&e[4], 0, 524288) ||
-        !good_uint(&e[5], 0, 0xffffff))
+        !good_uint(&e[5], 0, 0xffffff) || (n > ANSWER_ELEMENTS && !good_uint(&e[6], 0, UINT64_MAX)))
         return false;
     bool is_yours = e[2].via.u64 == 0, is_moved = e[2].via.u64 == 2;
-    return (is_moved || is_yours == (e[3].via.u64 > 0)) && is_yours == (e[4].via.bin.size > 0) &&
-           (is_moved || e[5].via.u64 == 0);
+    return is_yours == (e[3].via.u64 > 0) && is_yours == (e[4].via.bin.size > 0) &&
+           (is_moved || (e[5].via.u64 == 0 && (n == ANSWER_ELEMENTS || e[6].via.u64 == 0)));
 }
 
 static int verdict(const msgpack_object *o)
@@ -31,7 +31,7 @@ static int verdict(const msgpack_object *o)
         return ERR_CLAIM;
     if (e[0].via.u64 == 1)
         return good_id(&e[2]) ? 0 : ERR_CLAIM;
-    return n >= ANSWER_ELEMENTS && good_answer(e) ? 0 : ERR_CLAIM;
+    return n >= ANSWER_ELEMENTS && good_answer(e, n) ? 0 : ERR_CLAIM;
 }
 
 static void check_again(const struct claim *c, msgpack_object *expected)
@@ -44,7 +44,8 @@ static void check_again(const struct claim *c, msgpack_object *expected)
     msgpack_unpacked_init(&tree);
     CHECK(claim_write(&b, c) == 0);
     CHECK(msgpack_unpack_next(&tree, b.data, b.size, &at) == MSGPACK_UNPACK_SUCCESS && at == b.size);
-    expected->via.array.size = c->what == CLAIM_ASK ? ASK_ELEMENTS : ANSWER_ELEMENTS;
+    uint32_t written = c->what == CLAIM_ASK ? ASK_ELEMENTS : ANSWER_WRITTEN, had = expected->via.array.size;
+    expected->via.array.size = tree.data.via.array.size = had < written ? had : written;
     CHECK(msgpack_object_equal(tree.data, *expected));
     CHECK(claim_read((struct span){b.data, b.size}, &back) == 0);
     CHECK(claim_read((struct span){b.data, b.size - 1}, &back) == ERR_CLAIM);

@@ -411,7 +411,7 @@ static bool loses_first_answer(struct net *n, unsigned from, unsigned to, struct
 static void test_what_was_given_back_got_lost(void **state)
 {
     (void)state;
-    struct person *old = &people[0], *p = &people[1];
+    struct person *old = &people[0], *p = &people[1], *again = &people[2];
     person_come(old, 0);
     *p = *old;
     p->is_open = false;
@@ -429,9 +429,11 @@ static void test_what_was_given_back_got_lost(void **state)
     person_joins(p, "new");
     person_go(p);
     settle();
+    *again = *p;
     assert_false(person_come(p, 0));
     assert_int_equal(answers, 2);
     net.loses = NULL;
+    assert_false(person_come(again, 2)); /* nor by another one, that asks both */
 }
 
 static void test_old_words_while_the_owner_lives(void **state)

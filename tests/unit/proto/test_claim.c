@@ -51,15 +51,15 @@ static void test_messages(void **state)
     assert_written(
         &(struct claim){
             .what = CLAIM_ANSWER, .id = 7, .result = CLAIM_YOURS, .epoch = 3, .entry = SPAN("entry")},
-        SPAN("\x96\2\7\0\3\xc4\5entry\0"));
+        SPAN("\x97\2\7\0\3\xc4\5entry\0\0"));
     assert_written(&(struct claim){.what = CLAIM_ANSWER, .id = 300, .result = CLAIM_UNKNOWN},
-                   SPAN("\x96\2\xcd\1\x2c\1\0\xc4\0\0"));
+                   SPAN("\x97\2\xcd\1\x2c\1\0\xc4\0\0\0"));
     assert_written(
         &(struct claim){.what = CLAIM_ANSWER, .id = 7, .result = CLAIM_MOVED, .moved_to = 0xffffff},
-        SPAN("\x96\2\7\2\0\xc4\0\xce\0\xff\xff\xff"));
+        SPAN("\x97\2\7\2\0\xc4\0\xce\0\xff\xff\xff\0"));
     assert_written(
         &(struct claim){.what = CLAIM_ANSWER, .id = 7, .result = CLAIM_MOVED, .epoch = 4, .moved_to = 9},
-        SPAN("\x96\2\7\2\4\xc4\0\x09"));
+        SPAN("\x97\2\7\2\0\xc4\0\x09\4"));
 }
 
 static void test_refusals(void **state)
@@ -83,12 +83,17 @@ static void test_refusals(void **state)
         SPAN("\x96\2\7\1\0\xc4\1e\0"),          /* an entry of somebody else's */
         SPAN("\x96\2\7\1\0\xc4\0\1"),           /* moved, and not */
         SPAN("\x96\2\7\2\0\xc4\0\xce\1\0\0\0"), /* no tag */
+        SPAN("\x96\2\7\2\4\xc4\0\x09"),         /* its epoch has another place */
+        SPAN("\x97\2\7\1\0\xc4\0\0\4"),         /* not moved, under an epoch */
+        SPAN("\x97\2\7\2\0\xc4\0\x09\xc0"),
         SPAN("\x96\2\7\0\1\xa1"
              "e\0"),
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         assert_int_equal(verdict(wrong[i]), ERR_CLAIM);
     assert_int_equal(verdict(SPAN("\x92\3\7")), ERR_KIND);
+    assert_int_equal(verdict(SPAN("\x96\2\7\2\0\xc4\0\x09")), 0); /* of a node before there was more */
+    assert_int_equal(verdict(SPAN("\x98\2\7\2\0\xc4\0\x09\4\xc0")), 0);
     assert_int_equal(verdict(SPAN("\x95\1\7\xb4" PID "\x91\xc0\xc3")), 0); /* additions are skipped */
 }
 
