@@ -19,8 +19,7 @@ struct directory_claim {
     char pid[ID_CHARS], sid[ID_CHARS];
     uint32_t owner;
     unsigned moves;
-    uint64_t
-        least_epoch; /* under which it moved to where it is looked for: what has a lower one there is old */
+    uint64_t least_epoch; /* under which it moved to where it is looked for: what is lower there is old */
     uint64_t id;
     uint64_t came_with;
     bool in_store; /* the store will answer */

@@ -4,7 +4,8 @@
 #include "mp_names.h"
 #include <assert.h>
 
-enum { ASK_ELEMENTS = 3, ANSWER_ELEMENTS = 6, TAG_MAX = 0xffffff }; /* an answer has one more since */
+/* Older nodes' answers end before moved_under. */
+enum { ASK_ELEMENTS = 3, OLD_ANSWER_ELEMENTS = 6, ANSWER_ELEMENTS = 7, TAG_MAX = 0xffffff };
 
 static void put_answer(struct mp_writer *w, const struct claim *c)
 {
@@ -22,7 +23,7 @@ int claim_write(msgpack_sbuffer *b, const struct claim *c)
 {
     struct mp_writer w;
     mp_begin(&w, b);
-    mp_put_array(&w, c->what == CLAIM_ASK ? ASK_ELEMENTS : ANSWER_ELEMENTS + 1);
+    mp_put_array(&w, c->what == CLAIM_ASK ? ASK_ELEMENTS : ANSWER_ELEMENTS);
     mp_put_uint(&w, c->what);
     mp_put_uint(&w, c->id);
     if (c->what == CLAIM_ASK)
@@ -32,14 +33,14 @@ int claim_write(msgpack_sbuffer *b, const struct claim *c)
     return mp_end(&w);
 }
 
-static void get_answer(struct mp_cursor *m, bool has_more, struct claim *c)
+static void get_answer(struct mp_cursor *m, bool is_old, struct claim *c)
 {
     uint64_t result = mp_get_uint(m);
     c->epoch = mp_get_uint(m);
     c->entry = mp_get_bin(m);
     uint64_t moved_to = mp_get_uint(m);
     bool is_yours = result == CLAIM_YOURS;
-    uint64_t moved_under = has_more ? mp_get_uint(m) : 0;
+    uint64_t moved_under = is_old ? 0 : mp_get_uint(m);
     if (result > CLAIM_MOVED || is_yours != (c->epoch > 0) || is_yours != (c->entry.n > 0) ||
         c->entry.n > LIMIT_ENTRY_BYTES || moved_to > (result == CLAIM_MOVED ? TAG_MAX : 0) ||
         (moved_under > 0 && result != CLAIM_MOVED))
@@ -54,7 +55,8 @@ int claim_read(struct span bytes, struct claim *c)
 {
     struct mp_cursor m = mp_open(bytes);
     uint64_t n = mp_get_array(&m), what = mp_get_uint(&m);
-    uint64_t elements = what == CLAIM_ASK ? ASK_ELEMENTS : ANSWER_ELEMENTS;
+    bool is_old = what == CLAIM_ANSWER && n == OLD_ANSWER_ELEMENTS;
+    uint64_t elements = what == CLAIM_ASK ? ASK_ELEMENTS : is_old ? OLD_ANSWER_ELEMENTS : ANSWER_ELEMENTS;
     if (m.bad)
         return ERR_CLAIM;
     if (what != CLAIM_ASK && what != CLAIM_ANSWER)
@@ -63,8 +65,7 @@ int claim_read(struct span bytes, struct claim *c)
     if (what == CLAIM_ASK)
         c->pid = mp_get_id(&m);
     else
-        get_answer(&m, n > elements, c);
-    elements += what == CLAIM_ANSWER && n > elements;
+        get_answer(&m, is_old, c);
     mp_skip(&m, n >= elements ? n - elements : mp_refuse(&m));
     return m.bad || m.p != m.end ? ERR_CLAIM : 0;
 }
