@@ -283,17 +283,24 @@ static void unanswered_requests_are_bounded_by_the_window(void **state)
 
 /* ---- agents that do not read ---- */
 
+/* To events `n`, with so much credit and no more. */
+static uint64_t subscribes(unsigned a, uint64_t window)
+{
+    record_of(AGENT_SUBSCRIBE)->events[0] = SPAN("n");
+    agent_with(&say, AGENT_F_EVENTS)->n_events = 1;
+    uint64_t id = asks(a);
+    run_without_grants(a, window, 100);
+    assert_true(hears(a, AGENT_OK, id));
+    return id;
+}
+
 static void who_does_not_read_events_is_told_how_many_are_lost(void **state)
 {
     (void)state;
     char args[32];
     hello(0, 1, "source");
     greet(1, 0, "behind", "behind", 2000);
-    record_of(AGENT_SUBSCRIBE)->events[0] = SPAN("n");
-    agent_with(&say, AGENT_F_EVENTS)->n_events = 1;
-    uint64_t id = asks(1);
-    run_without_grants(1, 2000, 200);
-    assert_true(hears(1, AGENT_OK, id));
+    subscribes(1, 2000);
     for (unsigned i = 0; i < 500; i++) {
         snprintf(args, sizeof(args), "[%u]", i);
         emits(0, i % 2 ? "n" : "other", args);
@@ -313,16 +320,6 @@ static void who_does_not_read_events_is_told_how_many_are_lost(void **state)
     emits(0, "n", "[501]");
     run_without_grants(1, 1 << 20, 100);
     assert_true(hears(1, AGENT_EVENT, 0) && span_eq(heard.args, SPAN("501")));
-}
-
-static uint64_t subscribes(unsigned a, uint64_t window)
-{
-    record_of(AGENT_SUBSCRIBE)->events[0] = SPAN("n");
-    agent_with(&say, AGENT_F_EVENTS)->n_events = 1;
-    uint64_t id = asks(a);
-    run_without_grants(a, window, 100);
-    assert_true(hears(a, AGENT_OK, id));
-    return id;
 }
 
 /* Node 0 says to node 1 that nobody has this one of its records any more, nor those before. */

@@ -55,18 +55,24 @@ static void a_repeat_is_answered_as_the_first_was(void **state)
     assert_int_equal(events_at(1), 1);
 }
 
+/* The agent's emit has come to one node only when its own dies; it goes on at node 2. */
+static void dies_when_one_has_it(unsigned who, enum agent_confirm confirm)
+{
+    hello(0, 0, "same");
+    hello(1, 2, "same");
+    net_cut(&net, 0, 3 - who, true);
+    emits(0, "k", false, confirm);
+    net_run(&net, 3);
+    assert_int_equal(events_at(who), 1);
+    kill_node(0);
+    fakes[0].is_mute = true;
+}
+
 /* Its emit has come to one node only when its own dies, and the agent is quicker than the news. */
 static void a_repeat_waits_for_the_last_words_of_the_dead(void **state)
 {
     (void)state;
-    hello(0, 0, "same");
-    hello(1, 2, "same");
-    net_cut(&net, 0, 2, true);
-    emits(0, "k", false, AGENT_CONFIRM_MESH);
-    net_run(&net, 3);
-    assert_int_equal(events_at(1), 1);
-    kill_node(0);
-    fakes[0].is_mute = true;
+    dies_when_one_has_it(1, AGENT_CONFIRM_MESH);
     uint64_t id = emits(1, "k", true, AGENT_CONFIRM_MESH), other = emits(1, "new", true, AGENT_CONFIRM_NONE);
     net_run(&net, 20);
     assert_false(hears(1, AGENT_OK, id));
@@ -81,14 +87,7 @@ static void a_repeat_waits_for_the_last_words_of_the_dead(void **state)
 static void what_follows_a_repeat_comes_behind_it(void **state)
 {
     (void)state;
-    hello(0, 0, "same");
-    hello(1, 2, "same");
-    net_cut(&net, 0, 1, true);
-    emits(0, "k", false, AGENT_CONFIRM_NONE);
-    net_run(&net, 3);
-    assert_int_equal(events_at(2), 1);
-    kill_node(0);
-    fakes[0].is_mute = true;
+    dies_when_one_has_it(2, AGENT_CONFIRM_NONE);
     uint64_t id = emits(1, "k", true, AGENT_CONFIRM_NONE), other = emits(1, "new", false, AGENT_CONFIRM_NONE);
     run(300);
     assert_int_equal(events_at(1), 0);
